@@ -1,0 +1,72 @@
+//! What a running coordinator holds, and what one call sees of it.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::model::Millis;
+use crate::store::{Options, Store};
+
+/// Shared by every call.
+#[derive(Debug)]
+pub struct App {
+    /// For reads.
+    pub store: Arc<Store>,
+    /// For changes.
+    pub engine: Engine,
+    /// What was configured.
+    pub config: Config,
+    /// The clock; tests set their own.
+    pub now: fn() -> Millis,
+    /// When this process started.
+    pub started_at: Millis,
+}
+
+impl App {
+    /// Opens the data directory and starts the engine.
+    ///
+    /// # Errors
+    /// When the store does not open or the thread does not start.
+    pub fn start(config: Config) -> anyhow::Result<Arc<Self>> {
+        let options = Options {
+            dir: config.data_dir.clone(),
+            cache_bytes: config.cache_bytes,
+            events_keep: config.events_keep,
+            events_keep_age: config.events_keep_age,
+        };
+        let store = Arc::new(Store::open(options)?);
+        let now: fn() -> Millis = wall_clock;
+        let engine = Engine::start(Arc::clone(&store), now)?;
+        Ok(Arc::new(Self { store, engine, config, now, started_at: now() }))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+fn wall_clock() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_millis().try_into().unwrap_or(Millis::MAX)
+}
+
+/// Who is calling, decided once per request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody we know.
+    #[default]
+    Anonymous,
+    /// Whoever runs this coordinator.
+    Operator,
+    /// The holder of an actor's key.
+    Actor(u32),
+}
+
+/// All that a method sees besides its params.
+#[derive(Clone, Debug)]
+pub struct Cx {
+    /// The coordinator.
+    pub app: Arc<App>,
+    /// The caller, already admitted.
+    pub caller: Caller,
+    /// The connection it came by, unique while the process lives; 0 for calls from inside.
+    pub connection: u64,
+}

@@ -1,0 +1,25 @@
+//! Muster: a JSON-RPC coordinator that stores work durably and pushes it to runners.
+//!
+//! A module may use those above it in this list, never those below:
+//!
+//! - [`error`]: the codes of the wire and what maps to them
+//! - [`model`]: what things are and how they change; pure
+//! - [`store`]: tables, batches and the event log over a journal and sled
+//! - [`engine`]: the one thread that changes anything
+//! - [`config`], [`app`]: what a running coordinator is told and what it holds
+//! - [`method`]: what a method is, and what is read off it
+//! - [`face`]: the methods, one folder per mirrored system
+//! - [`server`], [`client`]: the edges
+
+pub mod app;
+pub mod client;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod face;
+pub mod method;
+pub mod model;
+pub mod server;
+pub mod store;
+
+pub use error::{Code, Error, Result};

@@ -1,0 +1,12 @@
+//! What things are and how they change: no I/O, no clock, no randomness.
+
+pub mod event;
+pub mod flow;
+pub mod message;
+pub mod task;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = u64;
+
+/// Context, caller and id: what names a job or a message.
+pub type Triple = (u32, u32, u32);
