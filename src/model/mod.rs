@@ -1,7 +1,10 @@
 //! What things are and how they change: no I/O, no clock, no randomness.
 
+pub mod dag;
+pub mod environment;
 pub mod event;
 pub mod flow;
+pub mod gate;
 pub mod message;
 pub mod task;
 
