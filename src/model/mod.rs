@@ -6,6 +6,7 @@ pub mod event;
 pub mod flow;
 pub mod gate;
 pub mod message;
+pub mod render;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.
