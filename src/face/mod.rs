@@ -12,7 +12,11 @@ const NAMESPACES: &[&[Def]] = &[
     core::context::METHODS,
     core::runner::METHODS,
     core::flow::METHODS,
+    core::flow_graph::METHODS,
+    core::flow_progress::METHODS,
+    core::flow_drawing::METHODS,
     core::job::METHODS,
+    core::job_history::METHODS,
     core::message::METHODS,
     core::system::METHODS,
 ];

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::aside;
 use super::page::{Cut, Page};
-use super::{Deleted, IpAddr, aside, bounds, seconds, tell};
+use super::{Deleted, IpAddr, bounds, seconds, tell};
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
@@ -50,7 +51,7 @@ impl Method for Create {
         bounds::pubkey("actor.pubkey", &pubkey)?;
         bounds::count("actor.address", address.len(), bounds::ENTRIES)?;
         for (at, text) in address.iter().enumerate() {
-            bounds::address(&format!("actor.address[{at}]"), text)?;
+            bounds::address(|| format!("actor.address[{at}]"), text)?;
         }
         let address = address.into_iter().map(|text| text.0).collect();
         let change = move |turn: &mut Turn<'_>| {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::IpAddr;
+use crate::model::environment;
 use crate::{Error, Result};
 
 /// Bytes of one environment entry, its `=` and its final zero: what Linux passes to a process.
@@ -28,11 +29,11 @@ pub(super) fn count(field: &str, entries: usize, limit: usize) -> Result<()> {
 }
 
 /// A text of at most `limit` bytes.
-pub(super) fn length(field: &str, text: &str, limit: usize) -> Result<()> {
+pub(super) fn length(field: impl FnOnce() -> String, text: &str, limit: usize) -> Result<()> {
     if text.len() <= limit {
         return Ok(());
     }
-    Err(Error::params(field, format!("at most {limit} bytes")))
+    Err(Error::params(field(), format!("at most {limit} bytes")))
 }
 
 /// A public key as clients write it; only sign-in asks whether it is one.
@@ -44,27 +45,23 @@ pub(super) fn pubkey(field: &str, key: &str) -> Result<()> {
 }
 
 /// The text of an address.
-pub(super) fn address(field: &str, address: &IpAddr) -> Result<()> {
+pub(super) fn address(field: impl FnOnce() -> String, address: &IpAddr) -> Result<()> {
     match address.0.parse::<std::net::IpAddr>() {
         Ok(_) => Ok(()),
-        Err(_) => Err(Error::params(field, "an IPv4 or IPv6 address as text")),
+        Err(_) => Err(Error::params(field(), "an IPv4 or IPv6 address as text")),
     }
 }
 
 /// An environment that a process can hold.
 pub(super) fn environment(field: &str, vars: &BTreeMap<String, String>) -> Result<()> {
+    environment::check(vars.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        .map_err(|err| Error::params(field, err.to_string()))?;
     let mut total = 0_usize;
     for (name, value) in vars {
-        let bad = |reason: String| Err(Error::params(format!("{field}.{name}"), reason));
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return bad("a name that is not empty and has neither = nor NUL".to_owned());
-        }
-        if value.contains('\0') {
-            return bad("a value without NUL".to_owned());
-        }
         let size = name.len() + value.len() + 2;
         if size > ENV_ENTRY {
-            return bad(format!("at most {ENV_ENTRY} bytes with its name"));
+            let reason = format!("at most {ENV_ENTRY} bytes with its name");
+            return Err(Error::params(format!("{field}.{name}"), reason));
         }
         total += size;
     }
@@ -97,10 +94,10 @@ mod tests {
     #[test]
     fn addresses_are_read_as_both_families() {
         for text in ["127.0.0.1", "::1", "fe80::1"] {
-            assert!(address("a", &IpAddr(text.to_owned())).is_ok(), "{text}");
+            assert!(address(|| "a".to_owned(), &IpAddr(text.to_owned())).is_ok(), "{text}");
         }
         for text in ["", "localhost", "1.2.3", "1.2.3.4:80", "::1%eth0", " ::1"] {
-            assert!(address("a", &IpAddr(text.to_owned())).is_err(), "{text}");
+            assert!(address(|| "a".to_owned(), &IpAddr(text.to_owned())).is_err(), "{text}");
         }
     }
 

@@ -4,9 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::aside;
 use super::page::{Cut, Page};
 use super::sweep::{anything_below, remove_below};
-use super::{Deleted, aside, bounds, seconds, tell};
+use super::{Deleted, bounds, seconds, tell};
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};

@@ -6,10 +6,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::{aside, far_aside};
 use super::page::{Cut, Page};
 use super::{
-    Deleted, FlowStatus, aside, bounds, context, context_must_agree, context_must_exist, members,
-    seconds, tell,
+    Deleted, FlowStatus, bounds, context, context_must_agree, context_must_exist, members, seconds,
+    tell,
 };
 use crate::app::Cx;
 use crate::engine::Turn;
@@ -151,7 +152,7 @@ impl Method for Load {
         if !has_results(run.as_ref()) {
             return Ok(Flow::new(key, row, run.as_ref()));
         }
-        aside(move || with_results(&cx.app.store, key, row, run.as_ref())).await
+        far_aside(move || with_results(&cx.app.store, key, row, run.as_ref())).await
     }
 }
 

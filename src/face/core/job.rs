@@ -6,17 +6,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::aside;
 use super::page::{Cut, Page};
 use super::sweep::remove_below;
 use super::{
-    Deleted, JobStatus, ScriptType, aside, bounds, context, context_must_agree, context_must_exist,
+    Deleted, JobStatus, ScriptType, bounds, context, context_must_agree, context_must_exist,
     seconds, tell,
 };
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
 use crate::model::task::JobStatus as Status;
-use crate::model::{Millis, Triple};
+use crate::model::{Millis, Triple, gate};
 use crate::store::{ATTEMPTS, CONTEXTS, JOBS, JobRow, LOGS, Store, TASKS, TaskRow};
 use crate::{Code, Error, Result};
 
@@ -79,8 +80,10 @@ impl JobCreate {
         bounds::count(&format!("{field}.depends"), self.depends.len(), bounds::IDS)?;
         let gates = &self.prerequisites;
         bounds::count(&format!("{field}.prerequisites"), gates.len(), bounds::ENTRIES)?;
-        for (at, gate) in gates.iter().enumerate() {
-            bounds::length(&format!("{field}.prerequisites[{at}]"), gate, bounds::SHORT_TEXT)?;
+        for (at, text) in gates.iter().enumerate() {
+            let field = || format!("{field}.prerequisites[{at}]");
+            bounds::length(field, text, bounds::SHORT_TEXT)?;
+            gate::parse_one(text).map_err(|expected| Error::params(field(), expected))?;
         }
         Ok(())
     }
@@ -396,7 +399,12 @@ fn result(described: BTreeMap<String, String>, task: &TaskRow) -> BTreeMap<Strin
 
 /// How a job stands to which nothing has happened.
 pub fn fresh(row: &JobRow) -> Status {
-    if row.depends.is_empty() && row.prerequisites.is_empty() {
+    fresh_status(&row.depends, &row.prerequisites)
+}
+
+/// The same from what may hold it back.
+pub(super) fn fresh_status(depends: &[u32], prerequisites: &[String]) -> Status {
+    if depends.is_empty() && prerequisites.is_empty() {
         Status::Dispatched
     } else {
         Status::WaitingForPrerequisites

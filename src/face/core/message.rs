@@ -2,22 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::aside;
 use super::job::{Job, JobCreate};
+use super::message_kind::MessageKind;
 use super::page::{Cut, Page};
 use super::{
-    Deleted, MessageFormatType, MessageStatus, MessageType, ScriptType, TransportStatus, aside,
-    bounds, context, context_must_agree, context_must_exist, job, seconds, tell,
+    Deleted, MessageFormatType, MessageStatus, TransportStatus, bounds, context,
+    context_must_agree, context_must_exist, job, seconds, tell,
 };
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
 use crate::model::Triple;
 use crate::model::message::MessageStatus as Status;
-use crate::store::{CONTEXTS, MESSAGE_RUNS, MESSAGES, MessageRow, MessageRunRow, Store};
+use crate::store::{CONTEXTS, MESSAGE_RUNS, MESSAGES, MessageRow, MessageRunRow, Store, TASKS};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on stored messages.
@@ -95,59 +97,6 @@ impl MessageCreate {
     }
 }
 
-/// What a message is for: a value of `ScriptType` or of `MessageType`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageKind {
-    /// Carries scripts of this type.
-    Script(ScriptType),
-    /// Something else.
-    Message(MessageType),
-}
-
-impl MessageKind {
-    /// As it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Script(kind) => kind.as_str(),
-            Self::Message(kind) => kind.as_str(),
-        }
-    }
-
-    /// Reads the word of the wire.
-    pub fn from_word(word: &str) -> Option<Self> {
-        let message = || MessageType::from_word(word).map(Self::Message);
-        ScriptType::from_word(word).map(Self::Script).or_else(message)
-    }
-}
-
-impl Serialize for MessageKind {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
-impl<'de> Deserialize<'de> for MessageKind {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        const WORDS: &[&str] = &["Osis", "Sal", "V", "Python", "Job", "Chat", "Mail"];
-        let word = String::deserialize(deserializer)?;
-        Self::from_word(&word).ok_or_else(|| serde::de::Error::unknown_variant(&word, WORDS))
-    }
-}
-
-impl JsonSchema for MessageKind {
-    fn inline_schema() -> bool {
-        true
-    }
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "MessageKind".into()
-    }
-    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let script = generator.subschema_for::<ScriptType>();
-        let message = generator.subschema_for::<MessageType>();
-        json_schema!({ "anyOf": [script, message] })
-    }
-}
-
 impl Method for Create {
     type Output = Message;
     const SPEC: Spec = Spec::new("message.create", Access::Admin)
@@ -194,11 +143,24 @@ fn store(turn: &mut Turn<'_>, message: MessageCreate) -> Result<Message> {
     for described in message.job {
         jobs.push(job::store(turn, described)?);
     }
-    let deliver = !jobs.is_empty();
     let message = Message::new(key, row, None, jobs)?;
     tell(turn, kind, Some(key.0), subject(key), &message)?;
-    if deliver {
-        turn.deliver_message(key.0, key.1, key.2)?;
+    if message.job.is_empty() {
+        return Ok(message);
+    }
+    turn.deliver_message(key.0, key.1, key.2)?;
+    under_way(turn, key, message)
+}
+
+/// The message as it stands once it was handed over.
+fn under_way(turn: &Turn<'_>, key: Triple, mut message: Message) -> Result<Message> {
+    for job in &mut message.job {
+        if let Some(task) = turn.get(TASKS, &(key.0, key.1, job.id))? {
+            job.status = task.status.into();
+        }
+    }
+    if let Some(run) = turn.get(MESSAGE_RUNS, &key)? {
+        message.stands(key, &run);
     }
     Ok(message)
 }
@@ -409,10 +371,7 @@ impl Message {
         let unknown = |word: &str| Error::Bug(format!("message {id} has the type {word}"));
         let kind = row.message_type.as_str();
         let format = row.message_format_type.as_str();
-        let mut logs = row.logs;
-        logs.extend(run.into_iter().flat_map(|run| run.logs.iter().cloned()));
-        let updated_at = run.map_or(row.updated_at, |run| row.updated_at.max(run.updated_at));
-        Ok(Self {
+        let mut message = Self {
             id,
             caller_id,
             context_id,
@@ -424,13 +383,25 @@ impl Message {
             timeout_ack: row.timeout_ack,
             timeout_result: row.timeout_result,
             job,
-            logs,
+            logs: row.logs,
             created_at: seconds(row.created_at),
-            updated_at: seconds(updated_at),
-            status: run.map_or(Status::Dispatched, |run| run.status).into(),
-            transport_id: run.map(|_| format!("{context_id}/{caller_id}/{id}")),
-            transport_status: run.map(|run| run.transport.into()),
-        })
+            updated_at: seconds(row.updated_at),
+            status: MessageStatus::Dispatched,
+            transport_id: None,
+            transport_status: None,
+        };
+        if let Some(run) = run {
+            message.stands((context_id, caller_id, id), run);
+        }
+        Ok(message)
+    }
+
+    fn stands(&mut self, (context_id, caller_id, id): Triple, run: &MessageRunRow) {
+        self.logs.extend(run.logs.iter().cloned());
+        self.updated_at = self.updated_at.max(seconds(run.updated_at));
+        self.status = run.status.into();
+        self.transport_id = Some(format!("{context_id}/{caller_id}/{id}"));
+        self.transport_status = Some(run.transport.into());
     }
 }
 

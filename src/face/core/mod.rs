@@ -1,17 +1,24 @@
 //! The core face: the objects and names of the seed document.
 
 pub mod actor;
+mod aside;
 mod bounds;
 pub mod context;
 pub mod flow;
+pub mod flow_drawing;
+pub mod flow_graph;
+pub mod flow_progress;
 pub mod job;
+pub mod job_history;
 mod members;
 pub mod message;
+mod message_kind;
 pub mod page;
 pub mod runner;
 mod sweep;
 pub mod system;
 
+pub use message_kind::MessageKind;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +128,21 @@ words! {
         /// Ended well.
         Finished,
     }
+    /// How an attempt stands.
+    AttemptState = model::task::AttemptState {
+        /// Given to a runner.
+        Leased,
+        /// The runner works on it.
+        Running,
+        /// Ended well.
+        Finished,
+        /// Ended badly.
+        Error,
+        /// Its runner was lost, or never acknowledged it.
+        Lost,
+        /// Withdrawn.
+        Cancelled,
+    }
     /// Where a message stands.
     MessageStatus = model::message::MessageStatus {
         /// Waits for its runner or its readers.
@@ -213,10 +235,4 @@ fn context_must_agree(params: u32, object: u32, field: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::params(field, format!("must equal the params' context_id, {params}")))
-}
-
-/// Runs a read that may take long where it holds nobody up.
-async fn aside<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(read).await;
-    done.unwrap_or_else(|err| Err(Error::Bug(format!("a read broke off: {err}"))))
 }

@@ -4,8 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::aside::aside;
 use super::page::{Cut, Page};
-use super::{Deleted, IpAddr, aside, bounds, context, context_must_exist, seconds, tell};
+use super::{Deleted, IpAddr, bounds, context, context_must_exist, seconds, tell};
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
@@ -54,8 +55,8 @@ impl Method for Create {
     async fn call(self, cx: Cx) -> Result<Runner> {
         let RunnerCreate { id, pubkey, address, topic, local } = self.runner;
         bounds::pubkey("runner.pubkey", &pubkey)?;
-        bounds::address("runner.address", &address)?;
-        bounds::length("runner.topic", &topic, bounds::SHORT_TEXT)?;
+        bounds::address(|| "runner.address".to_owned(), &address)?;
+        bounds::length(|| "runner.topic".to_owned(), &topic, bounds::SHORT_TEXT)?;
         let key = (self.context_id, id);
         let change = move |turn: &mut Turn<'_>| {
             context_must_exist(turn, key.0)?;

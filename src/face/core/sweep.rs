@@ -11,7 +11,7 @@ const PAGE: usize = 1_000;
 
 /// A row of which nothing is read.
 #[derive(Debug, Encode, Decode)]
-struct Any {}
+pub(super) struct Any {}
 
 /// Stages the removal of every row below `prefix`.
 pub(super) fn remove_below<K: Key, V>(
