@@ -3,6 +3,7 @@
 pub mod event;
 pub mod flow;
 pub mod message;
+pub mod rendering;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.
