@@ -28,6 +28,7 @@ pub fn defs() -> impl Iterator<Item = &'static Def> {
 
 /// Every method, ready to be called.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| defs().map(Entry::new).collect());
+    static ENTRIES: LazyLock<Vec<Entry>> =
+        LazyLock::new(|| defs().enumerate().map(Entry::new).collect());
     &ENTRIES
 }

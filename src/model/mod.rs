@@ -7,6 +7,7 @@ pub mod flow;
 pub mod gate;
 pub mod message;
 pub mod render;
+pub mod rendering;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.
