@@ -18,6 +18,8 @@ const NAMESPACES: &[&[Def]] = &[
     core::job::METHODS,
     core::job_history::METHODS,
     core::message::METHODS,
+    core::events::METHODS,
+    core::follow::METHODS,
     core::system::METHODS,
 ];
 

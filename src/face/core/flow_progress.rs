@@ -82,7 +82,7 @@ impl JobCounts {
 
 impl Method for Status {
     type Output = FlowProgress;
-    const SPEC: Spec = Spec::new("flow.status", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.status", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}/{id}/status", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

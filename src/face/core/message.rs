@@ -189,7 +189,7 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Message;
-    const SPEC: Spec = Spec::new("message.load", Access::Admin)
+    const SPEC: Spec = Spec::new("message.load", Access::Reader)
         .rest(Verb::Get, "/messages/{context_id}/{caller_id}/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -239,7 +239,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Message>;
-    const SPEC: Spec = Spec::new("message.list", Access::Admin)
+    const SPEC: Spec = Spec::new("message.list", Access::Reader)
         .rest(Verb::Get, "/messages/{context_id}", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 
