@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::model::dag::DagError;
 use crate::model::environment::EnvironmentError;
 use crate::model::gate::GateError;
+use crate::model::render::TooLarge;
 use crate::store::StoreError;
 
 /// Shorthand used by every layer.
@@ -259,6 +260,13 @@ impl From<GateError> for Error {
 impl From<EnvironmentError> for Error {
     fn from(err: EnvironmentError) -> Self {
         Self::params("env_vars", err.to_string())
+    }
+}
+
+impl From<TooLarge> for Error {
+    fn from(err: TooLarge) -> Self {
+        let limit = u64::try_from(err.limit).unwrap_or(u64::MAX);
+        Self::Limit { what: format!("{} in a drawing of this format", err.what), limit }
     }
 }
 

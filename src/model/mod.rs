@@ -6,6 +6,8 @@ pub mod event;
 pub mod flow;
 pub mod gate;
 pub mod message;
+pub mod render;
+pub mod rendering;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.
