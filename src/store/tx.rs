@@ -1,12 +1,10 @@
 //! A batch in the making: reads see what it has staged, and it can step back.
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::{Key, Row, StoreError, Table};
 use crate::model::Millis;
 use crate::model::event::Event;
-use crate::{Error, Result};
 
 type Staged = Option<Vec<u8>>;
 
@@ -23,6 +21,13 @@ pub struct Draft {
     pub group: Option<String>,
     /// What happened, as JSON text.
     pub data: String,
+}
+
+/// A place in a batch to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    undo: usize,
+    events: usize,
 }
 
 /// A batch in the making.
@@ -103,22 +108,21 @@ impl<'a> Tx<'a> {
         self.events.push(Event { seq: self.latest, at, kind, context_id, subject, group, data });
     }
 
-    /// Runs `f`; when it fails or panics, what it staged is taken back.
-    pub(crate) fn attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let (mark, events) = (self.undo.len(), self.events.len());
-        let out = catch_unwind(AssertUnwindSafe(|| f(self)))
-            .unwrap_or_else(|_| Err(Error::Bug("a change panicked".to_owned())));
-        if out.is_err() {
-            for (key, before) in self.undo.drain(mark..).rev() {
-                match before {
-                    Some(staged) => self.staged.insert(key, staged),
-                    None => self.staged.remove(&key),
-                };
-            }
-            self.latest -= u64::try_from(self.events.len() - events).unwrap_or_default();
-            self.events.truncate(events);
+    /// Where the batch stands now, for [`Tx::rollback`].
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { undo: self.undo.len(), events: self.events.len() }
+    }
+
+    /// Takes back what was staged since `mark`.
+    pub(crate) fn rollback(&mut self, mark: Mark) {
+        for (key, before) in self.undo.drain(mark.undo..).rev() {
+            match before {
+                Some(staged) => self.staged.insert(key, staged),
+                None => self.staged.remove(&key),
+            };
         }
-        out
+        self.latest -= u64::try_from(self.events.len() - mark.events).unwrap_or_default();
+        self.events.truncate(mark.events);
     }
 
     pub(super) fn finish(self) -> (sled::Batch, Vec<Event>) {
