@@ -3,19 +3,21 @@
 use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::stream::{Stream, StreamExt, empty, once, select};
+use futures_util::stream::{Stream, StreamExt, once, select, unfold};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::to_raw_value;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 
 use super::events::Event;
 use super::{flow, job};
 use crate::app::Cx;
+use crate::engine::LiveLine;
 use crate::method::{Access, Def, Items, Note, Spec, Subscription, feed};
 use crate::model::Triple;
 use crate::model::event::Filter;
-use crate::store::LogRow;
 use crate::{Code, Result};
 
 /// The subscriptions of these namespaces.
@@ -92,19 +94,30 @@ impl Subscription for Job {
         if !self.logs.unwrap_or_default() {
             return Ok(items);
         }
-        // The engine's channel of log lines plugs in here.
-        Ok(with_lines(items, key, empty()))
+        Ok(with_lines(items, key, lines(cx.app.engine.live_lines())))
     }
+}
+
+/// Every job's log lines as they are reported; a reader that is too slow misses some.
+fn lines(live: Receiver<Arc<LiveLine>>) -> impl Stream<Item = Arc<LiveLine>> + Send {
+    unfold(live, |mut live| async {
+        loop {
+            match live.recv().await {
+                Ok(line) => return Some((line, live)),
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    })
 }
 
 /// Mixes a job's log lines into its events; ends when the events end.
 fn with_lines(
     mut items: Items,
     job: Triple,
-    lines: impl Stream<Item = (Triple, LogRow)> + Send + 'static,
+    lines: impl Stream<Item = Arc<LiveLine>> + Send + 'static,
 ) -> Items {
-    let own =
-        move |(of, row): (Triple, LogRow)| ready((of == job).then(|| line(job, &row)).flatten());
+    let own = move |line: Arc<LiveLine>| ready((line.job == job).then(|| note(&line)).flatten());
     let events = items.notes.map(Some).chain(once(ready(None)));
     let mixed = select(events, lines.filter_map(own).map(Some));
     items.notes = mixed.take_while(|note| ready(note.is_some())).filter_map(ready).boxed();
@@ -112,14 +125,14 @@ fn with_lines(
 }
 
 /// A log line as an event that is not in the log.
-fn line(job: Triple, row: &LogRow) -> Option<Note> {
-    let data = json!({ "attempt": row.attempt, "stream": row.stream, "line": row.line });
+fn note(line: &LiveLine) -> Option<Note> {
+    let data = json!({ "attempt": line.attempt, "stream": line.stream, "line": line.line });
     let event = Event {
         seq: None,
-        at: row.at,
+        at: line.at,
         kind: "job.log".to_owned(),
-        context_id: Some(job.0),
-        subject: job::subject(job),
+        context_id: Some(line.job.0),
+        subject: job::subject(line.job),
         data: to_raw_value(&data).ok()?,
     };
     to_raw_value(&event).ok().map(Note::Item)
@@ -164,16 +177,11 @@ mod tests {
 
     #[tokio::test]
     async fn log_lines_of_the_job_come_between_its_events() {
-        let row = |line: &str| LogRow {
-            at: 5,
-            attempt: 2,
-            stream: "stdout".to_owned(),
-            line: line.to_owned(),
+        let line = |id: u32, text: &str| {
+            let (stream, line) = ("stdout".to_owned(), text.to_owned());
+            Arc::new(LiveLine { job: (1, 42, id), at: 5, attempt: 2, stream, line })
         };
-        let lines = futures_util::stream::iter([
-            ((1, 42, 3), row("ours")),
-            ((1, 42, 4), row("of another")),
-        ]);
+        let lines = futures_util::stream::iter([line(3, "ours"), line(4, "of another")]);
         let events = Items::notes(0, futures_util::stream::iter([Note::Lagged]));
         let notes: Vec<Note> = with_lines(events, (1, 42, 3), lines).notes.collect().await;
         let texts: Vec<&str> = notes

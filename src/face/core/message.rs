@@ -101,7 +101,13 @@ impl Method for Create {
     type Output = Message;
     const SPEC: Spec = Spec::new("message.create", Access::Admin)
         .rest(Verb::Post, "/messages/{context_id}", 200)
-        .errors(&[Code::NotFound, Code::Conflict, Code::LimitReached, Code::StorageError])
+        .errors(&[
+            Code::NotFound,
+            Code::Conflict,
+            Code::LimitReached,
+            Code::StorageError,
+            Code::DagCycleDetected,
+        ])
         .single();
 
     async fn call(self, cx: Cx) -> Result<Message> {
