@@ -70,3 +70,68 @@ async fn jobs_must_be_of_the_same_caller_and_context() {
     refused(server.rpc("job.load", job::key(3)).await, -32001);
     refused(server.rpc("message.load", key(9)).await, -32001);
 }
+
+/// A message that carries jobs 3 and, depending on it, 4.
+fn carrying() -> Value {
+    let first = job::params(3)["job"].clone();
+    let second = with(&job::params(4), "job.depends", json!([3]))["job"].clone();
+    with(&params(9), "message.job", json!([first, second]))
+}
+
+#[tokio::test]
+async fn jobs_of_a_message_are_stored_and_dispatched() {
+    let server = TestServer::start().await;
+    let made = server.rpc("message.create", carrying()).await.unwrap();
+    assert_eq!(
+        (&made["status"], &made["transport_status"]),
+        (&json!("Dispatched"), &json!("Queued"))
+    );
+    assert_eq!(made["job"][0]["status"], "Dispatched");
+    assert_eq!(made["job"][1]["status"], "WaitingForPrerequisites");
+    assert_eq!(server.rpc("message.load", key(9)).await.unwrap(), made);
+    let stored = server.rpc("job.load", job::key(3)).await.unwrap();
+    assert_eq!(stored, made["job"][0]);
+    let list = server.rpc("job.list", json!({ "context_id": 1 })).await.unwrap();
+    assert_eq!(list["items"], made["job"]);
+}
+
+#[tokio::test]
+async fn what_is_active_is_neither_replaced_nor_deleted() {
+    let server = TestServer::start().await;
+    server.rpc("message.create", carrying()).await.unwrap();
+    for (method, params, state) in [
+        ("job.create", job::params(3), "Dispatched"),
+        ("job.create", job::params(4), "WaitingForPrerequisites"),
+        ("job.delete", job::key(3), "Dispatched"),
+        ("message.create", carrying(), "Dispatched"),
+        ("message.create", params(9), "Dispatched"),
+        ("message.delete", key(9), "Dispatched"),
+        ("message.create", with(&carrying(), "message.id", json!(10)), "Dispatched"),
+        ("context.delete", json!({ "id": 1, "force": true }), "active"),
+    ] {
+        let data = refused(server.rpc(method, params).await, -32002);
+        assert_eq!(data["state"], state, "{method}");
+    }
+    refused(server.rpc("message.load", key(10)).await, -32001);
+}
+
+#[tokio::test]
+async fn what_has_ended_starts_afresh_when_it_is_replaced() {
+    let server = TestServer::start().await;
+    server.rpc("message.create", carrying()).await.unwrap();
+    let cancel = server.app.engine.change(|turn| turn.cancel_job((1, 42, 3), "enough"));
+    cancel.await.unwrap();
+    let cancelled = server.rpc("job.load", job::key(3)).await.unwrap();
+    assert_eq!(cancelled["status"], "Error");
+    assert_eq!(cancelled["result"], json!({ "reason": "enough" }));
+    let ended = server.rpc("message.load", key(9)).await.unwrap();
+    assert_eq!(ended["status"], "Error");
+    let filter = json!({ "context_id": 1, "status": "Error" });
+    assert_eq!(server.rpc("message.list", filter).await.unwrap()["items"], json!([ended]));
+    let fresh = server.rpc("job.create", job::params(3)).await.unwrap();
+    assert_eq!((&fresh["status"], &fresh["result"]), (&json!("Dispatched"), &json!({})));
+    assert_eq!(fresh["created_at"], cancelled["created_at"]);
+    let fresh = server.rpc("message.create", params(9)).await.unwrap();
+    assert_eq!((&fresh["status"], fresh.get("transport_status")), (&json!("Dispatched"), None));
+    server.rpc("context.delete", json!({ "id": 1, "force": true })).await.unwrap();
+}
