@@ -199,7 +199,8 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "subscribe over WebSocket".to_owned()));
         };
-        let answer = AssertUnwindSafe(call(Cx { app, caller, connection: 0 }, params)).catch_unwind().await;
+        let answer =
+            AssertUnwindSafe(call(Cx { app, caller, connection: 0 }, params)).catch_unwind().await;
         answer.unwrap_or_else(|_| Err(Error::Bug(format!("{} panicked", self.def.spec.name))))
     }
 
@@ -245,7 +246,11 @@ mod tests {
             params: schema::<()>,
             output: schema::<()>,
         };
-        let app = App::start(Config { data_dir: tempfile::tempdir().unwrap().path().into(), ..Config::default() }).unwrap();
+        let app = App::start(Config {
+            data_dir: tempfile::tempdir().unwrap().path().into(),
+            ..Config::default()
+        })
+        .unwrap();
         let answer = Entry::new(&BROKEN).call(app, Caller::Anonymous, "{}").await;
         assert_eq!(answer.unwrap_err().code(), Code::InternalError);
     }

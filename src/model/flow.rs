@@ -19,4 +19,3 @@ pub enum FlowStatus {
     #[n(3)]
     Finished,
 }
-

@@ -40,4 +40,3 @@ pub enum TransportStatus {
     #[n(4)]
     Failed,
 }
-

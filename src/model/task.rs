@@ -64,4 +64,3 @@ pub enum AttemptState {
     #[n(5)]
     Cancelled,
 }
-
