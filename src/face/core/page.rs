@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Key, Row, Store, Table};
+use crate::store::{Key, KeyBytes, Row, Store, Table};
 use crate::{Error, Result};
 
 /// Rows that one call looks at, however few of them pass its filter.
@@ -107,8 +107,9 @@ impl<K: Key> Cut<K> {
 }
 
 fn write_cursor(key: &impl Key) -> String {
-    let mut bytes = Vec::new();
+    let mut bytes = KeyBytes::new();
     key.encode(&mut bytes);
+    let bytes = bytes.as_slice();
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -123,9 +124,9 @@ fn read_cursor<K: Key>(prefix: &impl Key, text: &str) -> Option<K> {
     let digits = digits?;
     let (pairs, rest) = digits.as_chunks::<2>();
     let bytes: Vec<u8> = pairs.iter().map(|[high, low]| high << 4 | low).collect();
-    let mut begin = Vec::new();
+    let mut begin = KeyBytes::new();
     prefix.encode(&mut begin);
-    if !rest.is_empty() || !bytes.starts_with(&begin) {
+    if !rest.is_empty() || !bytes.starts_with(begin.as_slice()) {
         return None;
     }
     let mut left = bytes.as_slice();
