@@ -21,6 +21,7 @@ const NAMESPACES: &[&[Def]] = &[
     core::events::METHODS,
     core::follow::METHODS,
     core::system::METHODS,
+    core::system_stats::METHODS,
 ];
 
 /// Every method, in publication order.

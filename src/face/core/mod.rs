@@ -19,6 +19,7 @@ pub mod page;
 pub mod runner;
 mod sweep;
 pub mod system;
+pub mod system_stats;
 
 pub use message_kind::MessageKind;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
