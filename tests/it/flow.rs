@@ -137,3 +137,45 @@ async fn a_flow_is_drawn_in_every_format() {
     server.rpc("flow.create", params(7, &many)).await.unwrap();
     assert_eq!(refused(draw("svg").await, -32005)["limit"], 5_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: a million jobs"]
+async fn scale() {
+    use muster::model::task::Language;
+    use muster::store::{FLOWS, FlowRow, JOBS, JobRow};
+    let server = TestServer::start().await;
+    let jobs = 1_000_000_u32;
+    let at = tokio::time::Instant::now();
+    for chunk in 0..jobs / 10_000 {
+        let fill = server.app.engine.change(move |turn| {
+            for id in chunk * 10_000..(chunk + 1) * 10_000 {
+                let depends = if id < 100 { vec![] } else { vec![id - 100, id - 99 - id % 50] };
+                let row = JobRow {
+                    script: "let answer = 40 + 2; #{answer: answer}".repeat(4),
+                    language: Language::Osis, timeout: 60, retries: 3,
+                    env_vars: [("A".to_owned(), "1".to_owned())].into(), result: Default::default(),
+                    prerequisites: vec![], depends, created_at: turn.now, updated_at: turn.now,
+                };
+                turn.put(JOBS, &(1, 42, id), &row)?;
+            }
+            Ok(())
+        });
+        fill.await.unwrap();
+    }
+    let fill = server.app.engine.change(move |turn| {
+        let row = FlowRow { caller_id: 42, jobs: (0..jobs).collect(), env_vars: Default::default(),
+            result: Default::default(), created_at: 0, updated_at: 0 };
+        turn.put(FLOWS, &(1, 7), &row)?;
+        Ok(())
+    });
+    fill.await.unwrap();
+    eprintln!("filled in {:?}", at.elapsed());
+    let entry = |name: &str| muster::face::entries().iter().find(|e| e.def.spec.name == name).unwrap();
+    for name in ["flow.dag", "flow.dag", "flow.status", "flow.status", "system.stats", "job.list", "flow.load"] {
+        let cx = muster::app::Cx { app: std::sync::Arc::clone(&server.app), caller: muster::app::Caller::Operator, connection: 0 };
+        let at = tokio::time::Instant::now();
+        let p = match name { "system.stats" => "{}", "job.list" => r#"{"context_id":1,"status":"Finished"}"#, _ => r#"{"context_id":1,"id":7}"# };
+        let out = entry(name).call(cx, p).await.unwrap();
+        eprintln!("{name}: {:?}, {} bytes", at.elapsed(), out.get().len());
+    }
+}
