@@ -10,6 +10,7 @@
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
+//! - [`runner`]: executes jobs, in this process or another
 
 pub mod app;
 pub mod client;
@@ -19,6 +20,7 @@ pub mod error;
 pub mod face;
 pub mod method;
 pub mod model;
+pub mod runner;
 pub mod server;
 pub mod store;
 
