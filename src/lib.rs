@@ -11,6 +11,7 @@
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
+//! - [`runner`]: executes jobs, in this process or another
 
 pub mod app;
 pub mod client;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod face;
 pub mod method;
 pub mod model;
+pub mod runner;
 pub mod server;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,3 @@
+//! The built-in runner.
+
+pub mod protocol;
