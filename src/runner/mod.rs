@@ -1,3 +1,0 @@
-//! The built-in runner.
-
-pub mod protocol;
