@@ -50,7 +50,7 @@ impl App {
         };
         let store = Arc::new(Store::open(options)?);
         let now: fn() -> Millis = wall_clock;
-        let engine = Engine::start(Arc::clone(&store), now)?;
+        let engine = Engine::start(Arc::clone(&store), now, config.runner_grace)?;
         Ok(Arc::new(Self {
             store,
             engine,
