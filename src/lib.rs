@@ -11,6 +11,7 @@
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
+//! - [`runner`]: executes jobs, in this process or another
 
 pub mod app;
 pub mod client;

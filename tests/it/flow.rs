@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::job;
-use crate::server::{TestServer, bad_field, refused, with};
+use crate::calls::{Core, bad_field, refused, with};
 
 /// A flow of caller 42 in context 1.
-pub(crate) fn params(id: u32, jobs: &[u32]) -> Value {
+pub fn params(id: u32, jobs: &[u32]) -> Value {
     json!({
         "context_id": 1,
         "flow": { "id": id, "caller_id": 42, "context_id": 1, "jobs": jobs, "env_vars": {} },
@@ -17,8 +17,8 @@ fn key(id: u32) -> Value {
     json!({ "context_id": 1, "id": id })
 }
 
-async fn with_jobs(jobs: &[(u32, &[u32])]) -> TestServer {
-    let server = TestServer::start().await;
+async fn with_jobs(jobs: &[(u32, &[u32])]) -> Core {
+    let server = Core::start().await;
     for (id, depends) in jobs {
         let job = with(&job::params(*id), "job.depends", json!(depends));
         server.rpc("job.create", job).await.unwrap();
@@ -30,7 +30,7 @@ async fn with_jobs(jobs: &[(u32, &[u32])]) -> TestServer {
 
 #[tokio::test]
 async fn a_flow_is_created_loaded_listed_and_deleted() {
-    let server = TestServer::start().await;
+    let server = Core::start().await;
     let made = server.rpc("flow.create", params(7, &[3, 1, 3])).await.unwrap();
     assert_eq!(made["jobs"], json!([3, 1, 3]), "given back as sent");
     assert_eq!((&made["status"], &made["result"]), (&json!("Dispatched"), &json!({})));
@@ -51,7 +51,7 @@ async fn a_flow_is_created_loaded_listed_and_deleted() {
 
 #[tokio::test]
 async fn a_refusal_names_the_field() {
-    let server = TestServer::start().await;
+    let server = Core::start().await;
     for (path, value, field) in [
         ("flow.context_id", json!(2), "flow.context_id"),
         ("flow.jobs", json!([1, "2"]), "flow.jobs[1]"),
@@ -136,46 +136,4 @@ async fn a_flow_is_drawn_in_every_format() {
     let many: Vec<u32> = (0..6_000).collect();
     server.rpc("flow.create", params(7, &many)).await.unwrap();
     assert_eq!(refused(draw("svg").await, -32005)["limit"], 5_000);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement: a million jobs"]
-async fn scale() {
-    use muster::model::task::Language;
-    use muster::store::{FLOWS, FlowRow, JOBS, JobRow};
-    let server = TestServer::start().await;
-    let jobs = 1_000_000_u32;
-    let at = tokio::time::Instant::now();
-    for chunk in 0..jobs / 10_000 {
-        let fill = server.app.engine.change(move |turn| {
-            for id in chunk * 10_000..(chunk + 1) * 10_000 {
-                let depends = if id < 100 { vec![] } else { vec![id - 100, id - 99 - id % 50] };
-                let row = JobRow {
-                    script: "let answer = 40 + 2; #{answer: answer}".repeat(4),
-                    language: Language::Osis, timeout: 60, retries: 3,
-                    env_vars: [("A".to_owned(), "1".to_owned())].into(), result: Default::default(),
-                    prerequisites: vec![], depends, created_at: turn.now, updated_at: turn.now,
-                };
-                turn.put(JOBS, &(1, 42, id), &row)?;
-            }
-            Ok(())
-        });
-        fill.await.unwrap();
-    }
-    let fill = server.app.engine.change(move |turn| {
-        let row = FlowRow { caller_id: 42, jobs: (0..jobs).collect(), env_vars: Default::default(),
-            result: Default::default(), created_at: 0, updated_at: 0 };
-        turn.put(FLOWS, &(1, 7), &row)?;
-        Ok(())
-    });
-    fill.await.unwrap();
-    eprintln!("filled in {:?}", at.elapsed());
-    let entry = |name: &str| muster::face::entries().iter().find(|e| e.def.spec.name == name).unwrap();
-    for name in ["flow.dag", "flow.dag", "flow.status", "flow.status", "system.stats", "job.list", "flow.load"] {
-        let cx = muster::app::Cx { app: std::sync::Arc::clone(&server.app), caller: muster::app::Caller::Operator, connection: 0 };
-        let at = tokio::time::Instant::now();
-        let p = match name { "system.stats" => "{}", "job.list" => r#"{"context_id":1,"status":"Finished"}"#, _ => r#"{"context_id":1,"id":7}"# };
-        let out = entry(name).call(cx, p).await.unwrap();
-        eprintln!("{name}: {:?}, {} bytes", at.elapsed(), out.get().len());
-    }
 }
