@@ -21,7 +21,10 @@ const NAMESPACES: &[&[Def]] = &[
     core::job_history::METHODS,
     core::job_runs::METHODS,
     core::message::METHODS,
+    core::events::METHODS,
+    core::follow::METHODS,
     core::system::METHODS,
+    core::system_stats::METHODS,
 ];
 
 /// Every method, in publication order.
