@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::batch::{Batch, Changes, Logged, Position, Value};
+use super::blob::LARGE;
 use super::core::Core;
 use super::{Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
@@ -40,6 +41,7 @@ pub struct Tx<'a> {
     undo: Vec<(KeyBytes, Option<Option<Value>>)>,
     attempts: usize,
     events: Vec<Arc<Logged>>,
+    large: bool,
     buffer: Vec<u8>,
 }
 
@@ -54,6 +56,7 @@ impl<'a> Tx<'a> {
             undo: vec![],
             attempts: 0,
             events: vec![],
+            large: false,
             buffer: vec![],
         }
     }
@@ -112,6 +115,7 @@ impl<'a> Tx<'a> {
         value: &V,
     ) -> Result<(), StoreError> {
         let bytes = table.encode(value, &mut self.buffer)?;
+        self.large |= bytes.len() > LARGE;
         self.stage(table.key(key), Some(bytes));
         Ok(())
     }
@@ -167,6 +171,7 @@ impl<'a> Tx<'a> {
             seq_before: self.before.seq,
             events: self.events,
             changes: Arc::new(self.staged),
+            large: self.large,
         }
     }
 
