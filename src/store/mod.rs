@@ -77,6 +77,9 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// A batch before this one failed, or this one could not be finished.
+    #[error("abandoned because a batch before it failed")]
+    Abandoned,
     /// A key does not decode.
     #[error("table {0}: malformed key")]
     Key(&'static str),

@@ -362,6 +362,13 @@ impl<K, V> Table<K, V> {
         Self { tag, name, types: PhantomData }
     }
 
+    /// The same rows, decoded into a type that names only some of their fields.
+    ///
+    /// For reads only: a row written through it would lose the other fields.
+    pub const fn part<W>(self) -> Table<K, W> {
+        Table::new(self.tag, self.name)
+    }
+
     pub(super) const fn name(&self) -> &'static str {
         self.name
     }

@@ -1,7 +1,6 @@
 //! A batch in the making: reads see what it has staged, and it can step back.
 
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::batch::{Batch, Changes, Logged, Position, Value};
@@ -10,7 +9,6 @@ use super::core::Core;
 use super::{Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
 use crate::model::event::Event;
-use crate::{Error, Result};
 
 /// An event to be, before it has a number.
 #[derive(Clone, Debug)]
@@ -27,6 +25,12 @@ pub struct Draft {
     pub data: String,
 }
 
+/// A place in a batch to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    events: usize,
+}
+
 /// A batch in the making.
 ///
 /// It reads what it has staged itself, what the batches before it have changed although they are
@@ -37,9 +41,8 @@ pub struct Tx<'a> {
     before: Position,
     in_flight: Vec<Arc<Changes>>,
     staged: Changes,
-    /// What was staged before, for each change since the outermost attempt began.
+    /// What was staged before, for each change since the last mark.
     undo: Vec<(KeyBytes, Option<Option<Value>>)>,
-    attempts: usize,
     events: Vec<Arc<Logged>>,
     large: bool,
     buffer: Vec<u8>,
@@ -54,7 +57,6 @@ impl<'a> Tx<'a> {
             in_flight,
             staged: Changes::new(),
             undo: vec![],
-            attempts: 0,
             events: vec![],
             large: false,
             buffer: vec![],
@@ -133,26 +135,21 @@ impl<'a> Tx<'a> {
         self.events.push(Arc::new(Logged::new(event)));
     }
 
-    /// Runs `f`; when it fails or panics, what it staged is taken back.
-    pub(crate) fn attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let (mark, events) = (self.undo.len(), self.events.len());
-        self.attempts += 1;
-        let out = catch_unwind(AssertUnwindSafe(|| f(self)))
-            .unwrap_or_else(|_| Err(Error::Bug("a change panicked".to_owned())));
-        self.attempts -= 1;
-        if out.is_err() {
-            for (key, before) in self.undo.drain(mark..).rev() {
-                match before {
-                    Some(staged) => self.staged.insert(key, staged),
-                    None => self.staged.remove(&key),
-                };
-            }
-            self.events.truncate(events);
+    /// Where the batch stands now, for [`Tx::rollback`]. An earlier mark is void from here on.
+    pub(crate) fn mark(&mut self) -> Mark {
+        self.undo.clear();
+        Mark { events: self.events.len() }
+    }
+
+    /// Takes back what was staged since `mark`, which must be the last one taken.
+    pub(crate) fn rollback(&mut self, mark: Mark) {
+        for (key, before) in self.undo.drain(..).rev() {
+            match before {
+                Some(staged) => self.staged.insert(key, staged),
+                None => self.staged.remove(&key),
+            };
         }
-        if self.attempts == 0 {
-            self.undo.clear();
-        }
-        out
+        self.events.truncate(mark.events);
     }
 
     /// Whether nothing has been staged.
@@ -181,10 +178,6 @@ impl<'a> Tx<'a> {
     }
 
     fn stage(&mut self, key: KeyBytes, value: Option<Value>) {
-        if self.attempts == 0 {
-            self.staged.insert(key, value);
-            return;
-        }
         let before = self.staged.insert(key.clone(), value);
         self.undo.push((key, before));
     }
