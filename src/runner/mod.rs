@@ -6,12 +6,12 @@
 //! - [`script`], [`sandbox`]: Rhai, and the processes that it runs in
 //! - [`agent`], [`link`], [`local`]: the loop, over WebSocket or within the coordinator
 
-//AGENT pub mod agent;
+pub mod agent;
 pub mod executor;
-//AGENT pub mod link;
-//AGENT pub mod local;
+pub mod link;
+pub mod local;
 mod logs;
-//AGENT mod outbox;
+mod outbox;
 pub mod process;
 pub mod protocol;
 mod reap;

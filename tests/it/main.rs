@@ -1,3 +1,5 @@
 //! Black-box tests.
 
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
 mod runner;
