@@ -5,6 +5,10 @@ use std::sync::Arc;
 use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::{Map, Value, json};
 
+use crate::model::dag::DagError;
+use crate::model::environment::EnvironmentError;
+use crate::model::gate::GateError;
+use crate::model::render::TooLarge;
 use crate::store::StoreError;
 
 /// Shorthand used by every layer.
@@ -233,6 +237,36 @@ pub fn bare(code: Code, reason: impl Into<String>) -> ErrorObjectOwned {
 impl From<StoreError> for Error {
     fn from(err: StoreError) -> Self {
         Self::Store(Arc::new(err))
+    }
+}
+
+impl From<DagError> for Error {
+    fn from(err: DagError) -> Self {
+        match err {
+            DagError::MissingDependency { job, missing } => {
+                Self::MissingDependency { job, missing }
+            }
+            DagError::Cycle { cycle } => Self::Cycle { cycle },
+        }
+    }
+}
+
+impl From<GateError> for Error {
+    fn from(err: GateError) -> Self {
+        Self::params(format!("prerequisites[{}]", err.index), err.to_string())
+    }
+}
+
+impl From<EnvironmentError> for Error {
+    fn from(err: EnvironmentError) -> Self {
+        Self::params("env_vars", err.to_string())
+    }
+}
+
+impl From<TooLarge> for Error {
+    fn from(err: TooLarge) -> Self {
+        let limit = u64::try_from(err.limit).unwrap_or(u64::MAX);
+        Self::Limit { what: format!("{} in a drawing of this format", err.what), limit }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A module may use those above it in this list, never those below:
 //!
 //! - [`error`]: the codes of the wire and what maps to them
+//! - [`telemetry`]: logs and metrics
 //! - [`model`]: what things are and how they change; pure
 //! - [`store`]: tables, batches and the event log over a journal and sled
 //! - [`engine`]: the one thread that changes anything
@@ -23,5 +24,6 @@ pub mod model;
 pub mod runner;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 
 pub use error::{Code, Error, Result};

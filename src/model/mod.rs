@@ -1,8 +1,13 @@
 //! What things are and how they change: no I/O, no clock, no randomness.
 
+pub mod dag;
+pub mod environment;
 pub mod event;
 pub mod flow;
+pub mod gate;
 pub mod message;
+pub mod render;
+pub mod rendering;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.
