@@ -21,6 +21,7 @@ pub mod error;
 pub mod face;
 pub mod method;
 pub mod model;
+pub mod runner;
 pub mod server;
 pub mod store;
 pub mod telemetry;

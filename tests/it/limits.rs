@@ -87,7 +87,7 @@ async fn a_panic_is_answered_and_hurts_nobody_else() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
     let server = TestServer::with(|config| config.max_body_bytes = 1_000).await;
-    let large = call(1, "system.ping") + &" ".repeat(200_000);
+    let large = call(1, "system.ping") + " ".repeat(200_000).as_str();
     let (status, body) = server.raw("POST", "/", &large).await;
     assert_eq!((status, code_of(&body)), (413, -32005), "{body}");
     assert_eq!(body["error"]["data"]["limit"], 1_000);
