@@ -1,0 +1,121 @@
+//! `serve`: the coordinator, from start to graceful stop.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::exit::{Exit, Failure, Result};
+use super::{logging, output, settings};
+use crate::app::App;
+use crate::config::Config;
+use crate::server;
+
+/// `muster serve`.
+pub(super) fn serve(matches: &ArgMatches) -> Result {
+    let config = settings::load(matches)?.config;
+    config.check_exposure()?;
+    logging::start(&config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let limit = config.drain_timeout;
+    let outcome = runtime.block_on(until_stopped(config));
+    runtime.shutdown_timeout(limit.min(Duration::from_secs(1)));
+    outcome
+}
+
+async fn until_stopped(config: Config) -> Result {
+    let mut signals = Signals::listen()?;
+    let app = start(config)?;
+    let config = &app.config;
+    let running = server::serve(Arc::clone(&app), config.http, config.ws).await;
+    let running = running.map_err(|e| {
+        Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
+    })?;
+    let endpoints = Endpoints::publish(&config.data_dir, running.http, running.ws)?;
+    output::note(&format!(
+        "muster {} listening on http://{} and ws://{}, data in {}",
+        env!("CARGO_PKG_VERSION"),
+        running.http,
+        running.ws,
+        config.data_dir.display()
+    ));
+    let name = signals.stop().await;
+    tracing::info!(signal = name, "stopping");
+    drop(endpoints);
+    let stop = async { drop(running) };
+    tokio::select! {
+        done = tokio::time::timeout(config.drain_timeout, stop) => if done.is_err() {
+            tracing::warn!("some calls did not end in time");
+        },
+        name = signals.stop() => {
+            return Err(Failure::failed(format!("{name} again: stopped at once")));
+        }
+    }
+    Ok(())
+}
+
+/// Opens the data directory; says what to do when somebody else has it.
+pub(super) fn start(config: Config) -> Result<Arc<App>> {
+    let dir = config.data_dir.clone();
+    App::start(config).map_err(|e| {
+        Failure::new(Exit::Failed, format!("{e:#}"))
+            .during(format_args!("data in {}", dir.display()))
+    })
+}
+
+/// What stops a coordinator, and what does not.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// From now on they come here instead of ending the process.
+    pub(super) fn listen() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one that asks to stop, and names it. A lost terminal does not.
+    pub(super) async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing to reload"),
+            }
+        }
+    }
+}
+
+/// `<data-dir>/endpoints.json`: where this coordinator can be reached, while it can be.
+struct Endpoints(PathBuf);
+
+impl Endpoints {
+    fn publish(dir: &Path, http: std::net::SocketAddr, ws: std::net::SocketAddr) -> Result<Self> {
+        let path = dir.join("endpoints.json");
+        let fresh = dir.join("endpoints.json.new");
+        let text = json!({
+            "pid": std::process::id(),
+            "http": format!("http://{http}"),
+            "ws": format!("ws://{ws}"),
+        });
+        // Whoever waits for the file finds all of it.
+        std::fs::write(&fresh, format!("{text}\n"))?;
+        std::fs::rename(&fresh, &path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Endpoints {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
