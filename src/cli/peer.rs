@@ -40,6 +40,7 @@ pub(super) enum Peer {
 /// Where a coordinator is and how long to wait for it.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
+    inside: Option<Arc<App>>,
     url: Option<String>,
     timeout: Duration,
 }
@@ -51,16 +52,27 @@ impl Address {
         let timeout = matches.get_one::<f64>("timeout").copied().unwrap_or(60.0);
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| Failure::usage("--timeout must be seconds, 0 or more"))?;
-        Ok(Self { url, timeout })
+        Ok(Self { inside: None, url, timeout })
+    }
+
+    /// In this process.
+    pub(super) fn inside(app: Arc<App>) -> Self {
+        Self { inside: Some(app), url: None, timeout: Duration::MAX }
     }
 
     /// For calls.
     pub(super) async fn connect(&self) -> Result<Peer> {
+        if let Some(app) = &self.inside {
+            return Ok(Peer::Inside(Arc::clone(app)));
+        }
         self.open(self.url.as_deref().unwrap_or(HTTP_URL)).await
     }
 
     /// For subscriptions; asks a coordinator that is named by its HTTP address for the other one.
     pub(super) async fn connect_for_push(&self) -> Result<Peer> {
+        if let Some(app) = &self.inside {
+            return Ok(Peer::Inside(Arc::clone(app)));
+        }
         let url = self.url.as_deref().unwrap_or(WS_URL);
         let peer = self.open(url).await?;
         if let Peer::Ws(_) = peer {
@@ -107,7 +119,8 @@ impl Peer {
             Self::Inside(app) => {
                 let (entry, params) = (find(method)?, params.to_string());
                 let answer = entry.call(Arc::clone(app), Caller::Operator, &params).await?;
-                serde_json::from_str(answer.get()).map_err(unreadable)
+                serde_json::from_str(answer.get())
+                    .map_err(|e| Failure::failed(format!("the answer cannot be read: {e}")))
             }
             Self::Http(client) => Ok(client.request(method, Params(params)).await?),
             Self::Ws(client) => Ok(client.request(method, Params(params)).await?),
@@ -142,10 +155,6 @@ impl Peer {
 fn find(method: &str) -> Result<&'static crate::method::Entry> {
     let found = face::entries().iter().find(|entry| entry.def.spec.name == method);
     found.ok_or_else(|| Failure::usage(format!("there is no method {method}")))
-}
-
-fn unreadable(err: serde_json::Error) -> Failure {
-    Failure::failed(format!("the answer cannot be read: {err}"))
 }
 
 struct Params(Value);
