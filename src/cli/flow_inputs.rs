@@ -182,7 +182,7 @@ mod tests {
         #[test]
         fn parts_are_the_whole(text in "[a-zä\n]{0,200}", most in 1_usize..40) {
             let parts = parts(&text, most);
-            prop_assert_eq!(parts.concat(), text);
+            prop_assert_eq!(parts.concat(), text.as_str());
             prop_assert!(parts.iter().all(|part| !part.is_empty() && part.len() <= most.max(2)));
         }
     }

@@ -290,4 +290,15 @@ mod tests {
             assert!(said.contains(want), "{said}");
         }
     }
+
+    #[test]
+    fn the_shipped_examples_can_be_read() {
+        let flows = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/flows");
+        let [rhai, python] = ["wordcount.toml", "wordcount-python.toml"]
+            .map(|name| Plan::read(&flows.join(name)).unwrap());
+        assert_eq!(rhai.names, python.names);
+        assert_eq!(rhai.names.len(), 8);
+        assert_eq!(rhai.params["jobs"][0]["script_type"], "Osis");
+        assert_eq!(python.params["jobs"][0]["script_type"], "Python");
+    }
 }
