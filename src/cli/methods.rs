@@ -9,7 +9,7 @@ use super::exit::{Failure, Result};
 use super::peer::{Address, HTTP_URL};
 use super::{block_on, command, output};
 use crate::face;
-use crate::method::{Def, Entry, Field, Run, document};
+use crate::method::{Def, Entry, Field, Run, codegen_document, document};
 
 /// A file named by `@` may be this large.
 const FILE_BYTES: u64 = 256 << 20;
@@ -170,10 +170,13 @@ pub(super) fn list(matches: &ArgMatches) -> Result {
 }
 
 /// `muster openrpc`.
-pub(super) fn openrpc(_: &ArgMatches) -> Result {
-    let text =
-        serde_json::to_string_pretty(&document()).map_err(|e| Failure::failed(e.to_string()))?;
-    output::line(&text)
+pub(super) fn openrpc(matches: &ArgMatches) -> Result {
+    let document = match matches.get_one::<String>("profile") {
+        None => document(),
+        Some(_) => codegen_document(),
+    };
+    let text = serde_json::to_string_pretty(&document);
+    output::line(&text.map_err(|e| Failure::failed(e.to_string()))?)
 }
 
 #[cfg(test)]

@@ -17,7 +17,6 @@ mod flow_inputs;
 mod flow_plan;
 mod flow_run;
 mod local;
-mod logging;
 mod methods;
 mod output;
 mod peer;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
+use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt};
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee::core::traits::ToRpcParams;
@@ -13,8 +14,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure, Result};
-use crate::app::{App, Caller};
+use crate::app::{App, Caller, Cx};
 use crate::face;
+use crate::method::Note;
 
 /// Answers larger than this are refused.
 const ANSWER_BYTES: u32 = 1 << 30;
@@ -118,7 +120,7 @@ impl Peer {
         match self {
             Self::Inside(app) => {
                 let (entry, params) = (find(method)?, params.to_string());
-                let answer = entry.call(Arc::clone(app), Caller::Operator, &params).await?;
+                let answer = entry.call(inside(app), &params).await?;
                 serde_json::from_str(answer.get())
                     .map_err(|e| Failure::failed(format!("the answer cannot be read: {e}")))
             }
@@ -137,18 +139,31 @@ impl Peer {
         match self {
             Self::Inside(app) => {
                 let params = params.to_string();
-                let items = entry.open(Arc::clone(app), Caller::Operator, &params).await?;
-                let read =
-                    |item: Box<RawValue>| async move { serde_json::from_str(item.get()).ok() };
-                Ok(items.filter_map(read).boxed())
+                let items = entry.open(inside(app), &params).await?;
+                Ok(items.notes.filter_map(|note| ready(read(note))).boxed())
             }
             Self::Http(_) => Err(Failure::usage("subscriptions need a ws:// address")),
             Self::Ws(client) => {
-                let close = entry.def.spec.push.map_or("events.unsubscribe", |(_, close)| close);
+                let close =
+                    entry.def.spec.push.map_or("events.unsubscribe", |push| push.unsubscribe);
                 let items = client.subscribe::<Value, _>(method, Params(params), close).await?;
                 Ok(items.filter_map(|item| async move { item.ok() }).boxed())
             }
         }
+    }
+}
+
+/// A call from inside is the operator's own.
+fn inside(app: &Arc<App>) -> Cx {
+    Cx { app: Arc::clone(app), caller: Caller::Operator, connection: 0 }
+}
+
+/// A notification the way it would come over the wire.
+fn read(note: Note) -> Option<Value> {
+    match note {
+        Note::Item(json) => serde_json::from_str(json.get()).ok(),
+        Note::Event { json, .. } => serde_json::from_str(&json).ok(),
+        Note::Lagged => Some(json!({ "lagged": {} })),
     }
 }
 

@@ -12,8 +12,8 @@ use super::flow_plan::Plan;
 use super::flow_run::{self, Outcome};
 use super::local::LocalRunner;
 use super::peer::Address;
-use super::serve::{Signals, start};
-use super::{logging, output, settings};
+use super::serve::{Signals, log, start};
+use super::{output, settings};
 use crate::config::{Config, Origin};
 
 /// `muster run FILE`.
@@ -30,7 +30,7 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
         "warn".clone_into(&mut config.log_level);
     }
     config.local_runner = true;
-    logging::start(&config)?;
+    log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(to_the_end(config, &plan));
     runtime.shutdown_timeout(Duration::from_secs(1));

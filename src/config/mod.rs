@@ -10,6 +10,8 @@ use std::time::Duration;
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 
+use crate::telemetry::LogFormat;
+
 /// Everything that can be set, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -51,33 +53,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or directives such as `info,muster::engine=debug`.
     pub log_level: String,
-}
-
-/// How log lines are written to stderr.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text on a terminal, else JSON.
-    #[default]
-    Auto,
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
-}
-
-impl LogFormat {
-    /// The words a setting takes, with what they mean.
-    pub const WORDS: &[(&'static str, Self)] =
-        &[("auto", Self::Auto), ("text", Self::Text), ("json", Self::Json)];
-
-    /// As it is written in a setting.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Text => "text",
-            Self::Json => "json",
-        }
-    }
 }
 
 impl Default for Config {

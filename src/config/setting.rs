@@ -5,7 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Config, LogFormat};
+use super::Config;
+use crate::telemetry::LogFormat;
 
 /// One setting.
 #[derive(Debug)]
@@ -228,12 +229,15 @@ pub const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         doc: "How log lines are written: text, json, or auto (text on a terminal, else json)",
         read: |config, text| {
-            let found = LogFormat::WORDS.iter().find(|(word, _)| *word == text);
-            let (_, format) = found.ok_or("must be auto, text or json")?;
-            config.log_format = *format;
+            config.log_format = match text {
+                "auto" => LogFormat::Auto,
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err(format!("must be auto, text or json, not `{text}`")),
+            };
             Ok(())
         },
-        show: |config| config.log_format.word().to_owned(),
+        show: |config| format!("{:?}", config.log_format).to_ascii_lowercase(),
     },
     Setting {
         key: "log_level",
