@@ -49,9 +49,9 @@ fn leaf(word: &'static str, name: &'static str, full: bool) -> Command {
             .long(flag(field))
             .value_name(placeholder(field))
             .required(field.required)
-            .allow_hyphen_values(true)
+            .allow_negative_numbers(true)
             .action(if takes(field, "array") { ArgAction::Append } else { ArgAction::Set })
-            .help(field.doc().to_owned())
+            .help(help(field))
     });
     let command = command.about(&entry.shape.summary).args(args);
     let command = match entry.shape.description.as_str() {
@@ -59,6 +59,16 @@ fn leaf(word: &'static str, name: &'static str, full: bool) -> Command {
         more => command.long_about(format!("{}\n\n{more}", entry.shape.summary)),
     };
     command.args([command::url(HTTP_URL), command::timeout(), command::json()])
+}
+
+/// What a parameter is; of an object, also what it is made of.
+fn help(field: &Field) -> String {
+    let members = field.schema.get("properties").and_then(Value::as_object);
+    let names = members.map(|members| members.keys().map(String::as_str).collect::<Vec<_>>());
+    match names {
+        Some(names) => format!("{} Members: {}", field.doc(), names.join(", ")),
+        None => field.doc().to_owned(),
+    }
 }
 
 /// The id of a parameter's argument, which no argument of ours has.
@@ -163,10 +173,14 @@ pub(super) fn call(matches: &ArgMatches) -> Result {
 
 /// `muster methods`.
 pub(super) fn list(matches: &ArgMatches) -> Result {
-    let rows = face::entries()
-        .iter()
-        .map(|entry| json!({ "method": entry.def.spec.name, "summary": entry.shape.summary }));
-    output::answer(&json!({ "items": rows.collect::<Vec<_>>() }), matches.get_flag("json"))
+    let rows = face::entries().iter().map(|entry| (entry.def.spec.name, &entry.shape.summary));
+    if matches.get_flag("json") {
+        let items: Vec<Value> =
+            rows.map(|(name, summary)| json!({ "method": name, "summary": summary })).collect();
+        return output::line(&output::json(&json!({ "items": items })));
+    }
+    let rows: Vec<_> = rows.map(|(name, summary)| vec![name.to_owned(), summary.clone()]).collect();
+    output::line(&output::aligned(&rows))
 }
 
 /// `muster openrpc`.
