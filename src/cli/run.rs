@@ -12,7 +12,7 @@ use super::flow_plan::Plan;
 use super::flow_run::{self, Outcome};
 use super::local::LocalRunner;
 use super::peer::Address;
-use super::serve::{Signals, log, start};
+use super::serve::{Signals, close, log, start};
 use super::{output, settings};
 use crate::config::{Config, Origin};
 
@@ -64,5 +64,6 @@ async fn to_the_end(config: Config, plan: &Plan) -> Result<Outcome> {
         }
     };
     runner.stop(limit).await;
+    close(&app).await;
     outcome
 }

@@ -54,7 +54,19 @@ async fn until_stopped(config: Config) -> Result {
             return Err(Failure::failed(format!("{name} again: stopped at once")));
         }
     }
+    close(&app).await;
     Ok(())
+}
+
+/// Brings everything to disk, as far as [`Config::drain_timeout`] allows: what was answered is
+/// there anyway.
+pub(super) async fn close(app: &Arc<App>) {
+    let limit = app.config.drain_timeout;
+    let app = Arc::clone(app);
+    let closing = tokio::task::spawn_blocking(move || app.store.close());
+    if tokio::time::timeout(limit, closing).await.is_err() {
+        tracing::warn!("the store did not close in time");
+    }
 }
 
 /// Log lines go to stderr, as configured.
