@@ -8,9 +8,9 @@ use clap::builder::{PossibleValuesParser, ValueHint};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
 
+use super::arguments::{flow_path, id, json, switch, timeout, url, with, with_settings};
 use super::exit::{Failure, Result};
 use super::methods;
-use crate::config::{Kind, SETTINGS};
 use crate::face;
 
 const AFTER: &str = "\
@@ -256,84 +256,10 @@ fn completion() -> Command {
         .arg(Arg::new("shell").required(true).value_parser(value_parser!(Shell)))
 }
 
-/// Adds every setting, and `--config`.
-fn with_settings(command: Command) -> Command {
-    let all: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
-    with(command, &all)
-}
-
-/// Adds some settings, and `--config`.
-fn with(command: Command, keys: &[&str]) -> Command {
-    let file = Arg::new("config")
-        .long("config")
-        .value_name("FILE")
-        .value_parser(value_parser!(PathBuf))
-        .value_hint(ValueHint::FilePath)
-        .help("Settings file [default: muster.toml, where there is one] [env: MUSTER_CONFIG]")
-        .help_heading("Settings");
-    let settings = SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).map(|setting| {
-        let (variable, default) = (setting.variable(), setting.default_text());
-        let arg = Arg::new(setting.key)
-            .long(setting.flag())
-            .value_name(setting.kind.placeholder())
-            .allow_hyphen_values(setting.kind == Kind::Seconds)
-            .help(format!("{} [default: {default}] [env: {variable}]", setting.doc))
-            .help_heading("Settings");
-        match setting.kind {
-            Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-            Kind::Path => arg.value_hint(ValueHint::AnyPath),
-            _ => arg,
-        }
-    });
-    command.arg(file).args(settings)
-}
-
-fn flow_path() -> Arg {
-    Arg::new("file")
-        .value_name("FILE")
-        .required(true)
-        .value_parser(value_parser!(PathBuf))
-        .value_hint(ValueHint::FilePath)
-        .help("A flow file, TOML or JSON")
-}
-
-fn id(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name("ID").value_parser(value_parser!(u32)).help(help)
-}
-
-fn switch(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
-}
-
-/// `--json`.
-pub(super) fn json() -> Arg {
-    switch("json", "Print JSON")
-}
-
-/// `--url`.
-pub(super) fn url(default: &str) -> Arg {
-    Arg::new("url")
-        .long("url")
-        .value_name("URL")
-        .env("MUSTER_URL")
-        .hide_env_values(true)
-        .value_hint(ValueHint::Url)
-        .help(format!("Where the coordinator is [default: {default}]"))
-}
-
-/// `--timeout`.
-pub(super) fn timeout() -> Arg {
-    Arg::new("timeout")
-        .long("timeout")
-        .value_name("SECONDS")
-        .value_parser(value_parser!(f64))
-        .default_value("60")
-        .help("How long to wait for an answer")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::SETTINGS;
 
     #[test]
     fn the_tree_is_sound() {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::exit::{Failure, Result};
 use super::peer::{Address, HTTP_URL};
-use super::{block_on, command, output};
+use super::{arguments, block_on, output};
 use crate::face;
 use crate::method::{Def, Entry, Field, Run, codegen_document, document};
 
@@ -58,7 +58,7 @@ fn leaf(word: &'static str, name: &'static str, full: bool) -> Command {
         "" => command,
         more => command.long_about(format!("{}\n\n{more}", entry.shape.summary)),
     };
-    command.args([command::url(HTTP_URL), command::timeout(), command::json()])
+    command.args([arguments::url(HTTP_URL), arguments::timeout(), arguments::json()])
 }
 
 /// What a parameter is; of an object, also what it is made of.

@@ -1,13 +1,15 @@
 //! The command line, one file per group of commands.
 //!
-//! - [`command`]: the tree of commands and their arguments
+//! - [`command`], [`arguments`]: the tree of commands and their arguments
 //! - [`exit`]: what a failure is called and which exit code it has
 //! - [`output`]: data for people or programs, on stdout
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
 //! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`]: the commands named so
-//! - [`flow`], [`run`]: flow files, submitted or run on the spot
+//! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
+//! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
+mod arguments;
 mod command;
 mod data;
 mod exit;

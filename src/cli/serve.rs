@@ -12,6 +12,7 @@ use super::exit::{Exit, Failure, Result};
 use super::{output, settings};
 use crate::app::App;
 use crate::config::Config;
+use crate::store::StoreError;
 use crate::telemetry;
 
 /// For threads that are in the middle of something when everything has been stopped.
@@ -78,9 +79,15 @@ pub(super) fn log(config: &Config) -> Result {
 /// Opens the data directory; says what to do when somebody else has it.
 pub(super) fn start(config: Config) -> Result<Arc<App>> {
     let dir = config.data_dir.clone();
-    App::start(config).map_err(|e| {
-        Failure::new(Exit::Failed, format!("{e:#}"))
-            .during(format_args!("data in {}", dir.display()))
+    App::start(config).map_err(|e| match e.downcast_ref::<StoreError>() {
+        Some(StoreError::Locked(_)) => Failure::new(
+            Exit::Conflict,
+            format!(
+                "{e}: stop it, send it what you want to have done (muster flow submit, muster call), \
+                 or name another directory with --data-dir"
+            ),
+        ),
+        _ => Failure::failed(format!("data in {}: {e:#}", dir.display())),
     })
 }
 

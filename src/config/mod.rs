@@ -2,6 +2,7 @@
 
 mod layers;
 mod setting;
+mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
