@@ -13,7 +13,7 @@ use super::{output, settings};
 use crate::app::App;
 use crate::config::Config;
 use crate::store::StoreError;
-use crate::telemetry;
+use crate::{server, telemetry};
 
 /// For threads that are in the middle of something when everything has been stopped.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
@@ -142,28 +142,5 @@ impl Endpoints {
 impl Drop for Endpoints {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-/// INTERIM: until the listeners are merged; then `use crate::server`.
-mod server {
-    use std::net::SocketAddr;
-    use std::sync::Arc;
-
-    use crate::app::App;
-
-    pub(super) struct Running {
-        pub(super) http: SocketAddr,
-        pub(super) ws: SocketAddr,
-    }
-
-    impl Running {
-        pub(super) fn stop(self) -> std::future::Ready<bool> {
-            std::future::ready(true)
-        }
-    }
-
-    pub(super) fn serve(app: Arc<App>) -> std::future::Ready<std::io::Result<Running>> {
-        std::future::ready(Ok(Running { http: app.config.http, ws: app.config.ws }))
     }
 }
