@@ -10,8 +10,10 @@
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
+//! - [`bench`]: what measures all of it from outside
 
 pub mod app;
+pub mod bench;
 pub mod client;
 pub mod config;
 pub mod engine;
