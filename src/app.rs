@@ -1,12 +1,17 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::model::Millis;
+use crate::model::rendering::Renderings;
 use crate::store::{Options, Store};
+use crate::telemetry::Metrics;
 
 /// Shared by every call.
 #[derive(Debug)]
@@ -21,6 +26,14 @@ pub struct App {
     pub now: fn() -> Millis,
     /// When this process started.
     pub started_at: Millis,
+    /// Every metric.
+    pub metrics: Metrics,
+    /// Events rendered once for all subscribers.
+    pub renderings: Renderings,
+    /// Where HTTP and WebSocket are really answered, once they are.
+    pub addresses: OnceLock<(SocketAddr, SocketAddr)>,
+    /// Turns true when a graceful stop begins.
+    pub stopping: watch::Sender<bool>,
 }
 
 impl App {
@@ -37,8 +50,18 @@ impl App {
         };
         let store = Arc::new(Store::open(options)?);
         let now: fn() -> Millis = wall_clock;
-        let engine = Engine::start(Arc::clone(&store), now)?;
-        Ok(Arc::new(Self { store, engine, config, now, started_at: now() }))
+        let engine = Engine::start(Arc::clone(&store), now, config.runner_grace)?;
+        Ok(Arc::new(Self {
+            store,
+            engine,
+            config,
+            now,
+            started_at: now(),
+            metrics: Metrics::default(),
+            renderings: Renderings::default(),
+            addresses: OnceLock::new(),
+            stopping: watch::Sender::new(false),
+        }))
     }
 }
 

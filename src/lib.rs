@@ -3,6 +3,7 @@
 //! A module may use those above it in this list, never those below:
 //!
 //! - [`error`]: the codes of the wire and what maps to them
+//! - [`telemetry`]: logs and metrics
 //! - [`model`]: what things are and how they change; pure
 //! - [`store`]: tables, batches and the event log over a journal and sled
 //! - [`engine`]: the one thread that changes anything
@@ -10,6 +11,7 @@
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
+//! - [`runner`]: executes jobs, in this process or another
 //! - [`bench`]: what measures all of it from outside
 
 pub mod app;
@@ -23,5 +25,6 @@ pub mod method;
 pub mod model;
 pub mod server;
 pub mod store;
+pub mod telemetry;
 
 pub use error::{Code, Error, Result};

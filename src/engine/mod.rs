@@ -1,118 +1,168 @@
 //! The one thread that changes anything: drain, check, commit once, reply.
 //!
-//! INTERIM: commits each change by itself; the interface is final.
+//! While one batch is on its way to disk the next collects. No reply, no event and no push that
+//! depends on a change leaves before that change is durable.
 
-use std::ops::{Deref, DerefMut};
+mod apply;
+mod dispatch;
+mod explain;
+mod flows;
+mod groups;
+mod inbox;
+mod jobs;
+mod load;
+mod memory;
+mod messages;
+mod plan;
+mod queue;
+mod reports;
+mod run;
+mod sessions;
+mod timers;
+mod token;
+mod turn;
+mod version;
+
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+pub use explain::{Explanation, Reason};
+pub use flows::Rerun;
+use inbox::Inbox;
+use parking_lot::Mutex;
+pub use plan::{History, Outside, Plan, Prepared, job_subject};
+pub use reports::{Report, SharedLine, Verdict};
+pub use run::Gauges;
+pub use sessions::{Attached, Carrier, Given, GivenAttempt, Hello, MAX_SLOTS, Push, RunnerStatus};
+pub use token::Token;
+use tokio::sync::{broadcast, oneshot};
+pub use turn::{LiveLine, Turn};
+use version::Versions;
 
 use crate::model::Millis;
-use crate::store::{Draft, Store, Tx};
+use crate::store::{Store, StoreError};
 use crate::{Error, Result};
 
-type Change = Box<dyn FnOnce(&mut Turn<'_>) -> Box<dyn FnOnce(Result<()>) + Send> + Send>;
+/// Time to acknowledge an attempt that the coordinator gave out by itself, in milliseconds
+/// (specification of the core face, "Runners").
+const ACKNOWLEDGE_WITHIN: Millis = 30_000;
+/// Log lines that a slow watcher may be behind before it misses some.
+const LIVE_LINES: usize = 1_024;
 
-/// A handle to the engine; the thread ends when the last one is dropped.
+type Committed = Result<(), Arc<StoreError>>;
+type Reply = Box<dyn FnOnce(&Committed) + Send>;
+type Command = Box<dyn FnOnce(&mut Turn<'_>) -> Reply + Send>;
+
+/// A handle to the engine.
 #[derive(Clone, Debug)]
 pub struct Engine {
-    queue: mpsc::Sender<Change>,
-}
-
-/// What a change works on: the batch in the making, and what is kept in memory of active work.
-#[derive(Debug)]
-pub struct Turn<'a> {
-    tx: Tx<'a>,
-    /// The time of this turn.
-    pub now: Millis,
-}
-
-impl<'a> Deref for Turn<'a> {
-    type Target = Tx<'a>;
-    fn deref(&self) -> &Tx<'a> {
-        &self.tx
-    }
-}
-
-impl DerefMut for Turn<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        &mut self.tx
-    }
-}
-
-impl Turn<'_> {
-    /// Appends an event to the log.
-    pub fn emit(&mut self, draft: Draft) {
-        let now = self.now;
-        self.tx.emit(now, draft);
-    }
-
-    /// Whether the job is part of a run that has not ended, or is on its way by itself.
-    pub fn job_is_active(&self, _context: u32, _caller: u32, _id: u32) -> bool {
-        false
-    }
-
-    /// Whether the flow has a run that has not ended.
-    pub fn flow_is_active(&self, _context: u32, _id: u32) -> bool {
-        false
-    }
-
-    /// Whether the message is being delivered.
-    pub fn message_is_active(&self, _context: u32, _caller: u32, _id: u32) -> bool {
-        false
-    }
-
-    /// Whether the runner is attached, or has work in hand.
-    pub fn runner_is_busy(&self, _context: u32, _id: u32) -> bool {
-        false
-    }
-
-    /// Gives the jobs of a stored message, which must not be active, to runners.
-    ///
-    /// The message and its jobs have been staged before.
-    pub fn deliver_message(&mut self, _context: u32, _caller: u32, _id: u32) -> Result<()> {
-        Err(Error::Bug("not built yet".to_owned()))
-    }
-
-    /// Tells the engine that a definition in the context was created, replaced or deleted.
-    pub fn definition_changed(&mut self, _context: u32) {}
-
-    /// Whether anything in the context is active.
-    pub fn context_is_active(&self, _context: u32) -> bool {
-        false
-    }
+    inbox: Arc<Inbox>,
+    versions: Versions,
+    live: broadcast::Sender<Arc<LiveLine>>,
+    gauges: Arc<Gauges>,
+    thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
 
 impl Engine {
-    /// Starts the thread.
-    pub fn start(store: Arc<Store>, now: fn() -> Millis) -> std::io::Result<Self> {
-        let (queue, mut changes) = mpsc::channel::<Change>(4_096);
-        std::thread::Builder::new().name("engine".into()).spawn(move || {
-            while let Some(change) = changes.blocking_recv() {
-                let mut turn = Turn { tx: store.begin(), now: now() };
-                let reply = change(&mut turn);
-                store.submit(turn.tx, move |done| reply(done.map_err(Error::Store)));
-            }
-        })?;
-        Ok(Self { queue })
+    /// Reads the active work and starts the thread.
+    ///
+    /// # Errors
+    /// When the thread does not start.
+    pub fn start(store: Arc<Store>, now: fn() -> Millis, grace: Duration) -> std::io::Result<Self> {
+        let engine = Self {
+            inbox: Arc::new(Inbox::new()),
+            versions: Versions::new(),
+            live: broadcast::channel(LIVE_LINES).0,
+            gauges: Arc::default(),
+            thread: Arc::default(),
+        };
+        let run = run::Run {
+            store,
+            inbox: Arc::clone(&engine.inbox),
+            versions: engine.versions.clone(),
+            live: engine.live.clone(),
+            gauges: Arc::clone(&engine.gauges),
+            now,
+            grace: Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX),
+        };
+        let thread = std::thread::Builder::new().name("engine".into()).spawn(move || run.run())?;
+        *engine.thread.lock() = Some(thread);
+        Ok(engine)
     }
 
     /// Runs `f` alone against the current state and commits what it staged.
     ///
     /// Returns once that is durable. When `f` fails, nothing it did remains.
+    ///
+    /// # Errors
+    /// Those of `f`, [`Error::Store`] when the commit failed, [`Error::Unavailable`] when the
+    /// engine is stopping.
     pub async fn change<T: Send + 'static>(
         &self,
         f: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let change: Change = Box::new(|turn| {
-            let out = f(turn);
+        let command: Command = Box::new(|turn| {
+            let out = turn.attempt(f);
             Box::new(|committed| {
-                let _ = reply.send(committed.and(out));
+                let out = committed.clone().map_err(Error::Store).and(out);
+                let _ = reply.send(out);
             })
         });
-        let stopping = |()| Error::Unavailable("the coordinator is stopping");
-        self.queue.send(change).await.map_err(|_| stopping(()))?;
-        answer.await.map_err(|_| stopping(()))?
+        self.inbox.send(command).await?;
+        answer.await.map_err(|_| Error::Unavailable("the coordinator is stopping"))?
+    }
+
+    /// Ends the session of a runner whose connection is gone. Does not wait.
+    pub fn connection_lost(&self, runner: (u32, u32), session: u64) {
+        self.inbox.post(Box::new(move |turn| {
+            let out = turn.attempt(|turn| {
+                turn.connection_lost(runner, session);
+                Ok(())
+            });
+            if let Err(err) = out {
+                tracing::error!(error = %err, "could not detach a runner");
+            }
+            Box::new(|_| {})
+        }));
+    }
+
+    /// The version of a context's definitions, for [`Turn::is_at`].
+    pub fn version(&self, context: u32) -> u64 {
+        self.versions.of(context)
+    }
+
+    /// Log lines of all jobs as they are reported; a slow receiver misses some.
+    pub fn live_lines(&self) -> broadcast::Receiver<Arc<LiveLine>> {
+        self.live.subscribe()
+    }
+
+    /// Commands that wait for the engine.
+    pub fn queue_depth(&self) -> usize {
+        self.inbox.len()
+    }
+
+    /// What the engine last counted.
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Takes no more changes, tells attached runners, carries out what is queued, and waits for
+    /// the thread to end. Blocks.
+    pub fn stop(&self) {
+        self.inbox.post(Box::new(|turn| {
+            let _ = turn.attempt(|turn| {
+                turn.end_all_sessions();
+                Ok(())
+            });
+            Box::new(|_| {})
+        }));
+        self.inbox.close();
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread panicked");
+        }
     }
 }

@@ -7,7 +7,19 @@ use std::sync::LazyLock;
 use crate::method::{Def, Entry};
 
 /// Every namespace; a new one adds its line here.
-const NAMESPACES: &[&[Def]] = &[core::system::METHODS];
+const NAMESPACES: &[&[Def]] = &[
+    core::actor::METHODS,
+    core::context::METHODS,
+    core::runner::METHODS,
+    core::flow::METHODS,
+    core::flow_graph::METHODS,
+    core::flow_progress::METHODS,
+    core::flow_drawing::METHODS,
+    core::job::METHODS,
+    core::job_history::METHODS,
+    core::message::METHODS,
+    core::system::METHODS,
+];
 
 /// Every method, in publication order.
 pub fn defs() -> impl Iterator<Item = &'static Def> {
@@ -16,6 +28,7 @@ pub fn defs() -> impl Iterator<Item = &'static Def> {
 
 /// Every method, ready to be called.
 pub fn entries() -> &'static [Entry] {
-    static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| defs().map(Entry::new).collect());
+    static ENTRIES: LazyLock<Vec<Entry>> =
+        LazyLock::new(|| defs().enumerate().map(Entry::new).collect());
     &ENTRIES
 }

@@ -60,7 +60,10 @@ impl Filter {
     pub fn admits(&self, event: &Event) -> bool {
         let context = self.context_id.is_none_or(|wanted| event.context_id == Some(wanted));
         context
-            && self.kinds.as_ref().is_none_or(|kinds| kinds.iter().any(|k| kind_fits(k, &event.kind)))
+            && self
+                .kinds
+                .as_ref()
+                .is_none_or(|kinds| kinds.iter().any(|k| kind_fits(k, &event.kind)))
             && self.subject.as_ref().is_none_or(|wanted| {
                 lies_below(wanted, &event.subject)
                     || (self.with_group && event.group.as_ref() == Some(wanted))

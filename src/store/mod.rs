@@ -1,24 +1,56 @@
-//! Typed tables, atomic batches and the event log; only this folder names sled.
+//! Typed tables, atomic batches and the event log, over a journal and sled.
 //!
-//! INTERIM in-process implementation with the final interface.
+//! A batch goes from the engine ([`Store::begin`], [`Store::submit`]) to the journal's thread
+//! ([`commit`]), which makes it durable, puts it in front of the state, publishes its events and
+//! replies; a second thread ([`apply`]) brings it to sled. Readers see what is durable.
 
+mod apply;
+mod batch;
+mod commit;
+mod core;
+mod follow;
+mod journal;
 mod key;
+mod log;
+mod record;
+mod segment;
+mod state;
 mod table;
 mod tx;
 
-use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::ops::{Bound, ControlFlow};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use key::Key;
-use parking_lot::RwLock;
+pub use batch::{Batch, Logged, Position};
+pub use commit::Committed;
+pub use follow::{Follower, Next};
+pub use journal::{Journal, Visit};
+pub use key::{Key, KeyBytes};
+use parking_lot::Mutex;
 pub use table::*;
-use tokio::sync::watch;
 pub use tx::{Draft, Tx};
 
+use self::commit::Submission;
+use self::core::{Background, Core, Pipeline};
+use self::log::Log;
+use self::segment::Segments;
+use self::state::State;
 use crate::Error;
-use crate::model::event::Event;
+use crate::model::Millis;
+
+/// Batches that wait for the journal; then the engine waits.
+const QUEUE: usize = 2;
+/// Rows handed to a visitor between two looks at the state.
+const SCAN_ROWS: usize = 256;
 
 /// Storage failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,9 +74,56 @@ pub enum StoreError {
         /// Why.
         reason: String,
     },
+    /// A batch before this one failed, or this one could not be finished.
+    #[error("abandoned because a batch before it failed")]
+    Abandoned,
     /// A key does not decode.
     #[error("table {0}: malformed key")]
     Key(&'static str),
+    /// Another process has the data directory.
+    #[error("another muster process uses {}", .0.display())]
+    Locked(PathBuf),
+    /// It was written by a newer version.
+    #[error("the {what} has format {found}; this version of muster knows up to {known}")]
+    Version {
+        /// Which part.
+        what: &'static str,
+        /// Its format.
+        found: u64,
+        /// The newest one that is known.
+        known: u64,
+    },
+    /// A file is not what it was when it was written.
+    #[error("{} is damaged at byte {offset}: {reason}", path.display())]
+    Damaged {
+        /// Which one.
+        path: PathBuf,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A batch is not the one that comes next, because someone else appended, or one failed.
+    #[error("the batch is not the next one")]
+    Superseded,
+    /// A batch is no longer kept.
+    #[error("the batch is no longer in the journal")]
+    Forgotten,
+    /// The state failed and has not been opened again yet.
+    #[error("the state is being opened again")]
+    Reopening,
+    /// The store was closed.
+    #[error("the store is closed")]
+    Closed,
+    /// A bug.
+    #[error("{0} panicked")]
+    Panicked(&'static str),
+}
+
+impl StoreError {
+    fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Io { what, source }
+    }
 }
 
 /// Where and how to keep the data.
@@ -68,11 +147,37 @@ impl Options {
 }
 
 /// An open data directory.
-#[derive(Debug)]
 pub struct Store {
-    tree: sled::Tree,
-    events: RwLock<Vec<Arc<Event>>>,
-    latest: watch::Sender<u64>,
+    core: Arc<Core>,
+    queue: Mutex<Option<SyncSender<Submission>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    observer: Arc<OnceLock<Observer>>,
+    _lock: File,
+}
+
+type Observer = Box<dyn Fn(Committed) + Send + Sync>;
+
+/// How large a store is, and how far.
+#[derive(Clone, Copy, Debug)]
+pub struct Stats {
+    /// Disk space of the journal, bytes.
+    pub journal_bytes: u64,
+    /// Disk space of the state, bytes.
+    pub state_bytes: u64,
+    /// Memory of changes that are in the journal only, bytes.
+    pub pending_bytes: u64,
+    /// The oldest event held.
+    pub oldest: u64,
+    /// The last event.
+    pub latest: u64,
+    /// The last batch.
+    pub batch: u64,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
 }
 
 impl Store {
@@ -81,49 +186,85 @@ impl Store {
     /// # Errors
     /// When another process has it, when it is damaged, or when it was written by a newer version.
     pub fn open(options: Options) -> Result<Self, StoreError> {
-        let db = sled::Config::new().path(options.dir.join("state")).open()?;
-        let tree = db.open_tree("muster")?;
-        Ok(Self { tree, events: RwLock::default(), latest: watch::Sender::new(0) })
+        Self::open_with(options, |journal| Box::new(journal))
+    }
+
+    fn open_with(
+        options: Options,
+        wrap: impl FnOnce(Segments) -> Box<dyn Journal>,
+    ) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(&options.dir)
+            .map_err(StoreError::io("creating the data directory"))?;
+        let lock = lock(&options.dir)?;
+        let state = State::open(&options.dir.join("state"), options.cache_bytes)?;
+        let journal = Segments::open(&options.dir.join("journal"), state.position())?;
+        let (first, last) = (journal.first(), journal.last());
+        let core = Arc::new(Core {
+            log: Log::new(&options, first, last),
+            dir: options.dir,
+            state,
+            journal: wrap(journal),
+            pipeline: Pipeline::new(last),
+            background: Background::default(),
+        });
+        apply::catch_up(&core)?;
+        let (sender, receiver) = sync_channel(QUEUE);
+        let observer: Arc<OnceLock<Observer>> = Arc::default();
+        let (journal, background) = (Arc::clone(&core), Arc::clone(&core));
+        let told = Arc::clone(&observer);
+        let threads = vec![
+            spawn("journal", move || {
+                commit::run(&journal, &receiver, &|committed| {
+                    if let Some(observer) = told.get() {
+                        observer(committed);
+                    }
+                });
+            })?,
+            spawn("state", move || apply::run(&background))?,
+        ];
+        Ok(Self {
+            core,
+            queue: Mutex::new(Some(sender)),
+            threads: Mutex::new(threads),
+            observer,
+            _lock: lock,
+        })
     }
 
     /// Reads one value.
+    ///
+    /// # Errors
+    /// When it cannot be read or decoded.
     pub fn get<K: Key, V: Row>(
         &self,
         table: Table<K, V>,
         key: &K,
     ) -> Result<Option<V>, StoreError> {
-        self.tree.get(table.key(key))?.map(|bytes| table.decode(&bytes)).transpose()
+        let found = self.core.state.get(&table.key(key))?;
+        found.map(|bytes| self.core.decode(table, &bytes)).transpose()
     }
 
     /// Hands every row below `prefix` and after `after` to `visit`, in key order, until it breaks.
     ///
     /// `prefix` is the leading part of the table's key: `()` for the whole table, a context, …
+    /// It is no snapshot: what is committed meanwhile may be seen or not.
+    ///
+    /// # Errors
+    /// When a row cannot be read or decoded.
     pub fn scan<K: Key, V: Row, P: Key>(
         &self,
         table: Table<K, V>,
         prefix: &P,
         after: Option<&K>,
-        mut visit: impl FnMut(K, V) -> ControlFlow<()>,
+        visit: impl FnMut(K, V) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let mut low = vec![table.tag()];
-        prefix.encode(&mut low);
-        let start = match after {
-            Some(key) => std::ops::Bound::Excluded(table.key(key)),
-            None => std::ops::Bound::Included(low.clone()),
-        };
-        for row in self.tree.range((start, std::ops::Bound::Unbounded)) {
-            let (key, value) = row?;
-            if !key.starts_with(&low) {
-                break;
-            }
-            if visit(table.parse(&key)?, table.decode(&value)?).is_break() {
-                break;
-            }
-        }
-        Ok(())
+        self.walk(table, prefix, after, SCAN_ROWS, visit)
     }
 
     /// At most `limit` rows below `prefix` and after `after`, in key order.
+    ///
+    /// # Errors
+    /// As [`Store::scan`].
     pub fn page<K: Key, V: Row, P: Key>(
         &self,
         table: Table<K, V>,
@@ -132,36 +273,68 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(K, V)>, StoreError> {
         let mut rows = Vec::new();
-        self.scan(table, prefix, after, |key, value| {
-            if rows.len() < limit {
-                rows.push((key, value));
-            }
+        if limit == 0 {
+            return Ok(rows);
+        }
+        self.walk(table, prefix, after, limit, |key, value| {
+            rows.push((key, value));
             if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(rows)
     }
 
+    fn walk<K: Key, V: Row, P: Key>(
+        &self,
+        table: Table<K, V>,
+        prefix: &P,
+        after: Option<&K>,
+        at_once: usize,
+        mut visit: impl FnMut(K, V) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        let prefix = table.prefix(prefix);
+        let mut next = after.map(|key| table.key(key));
+        let mut found = Vec::new();
+        loop {
+            let start = match &next {
+                Some(key) => Bound::Excluded(key.as_slice()),
+                None => Bound::Included(prefix.as_slice()),
+            };
+            let more = self.core.state.rows(&[], &prefix, start, at_once, &mut found)?;
+            for (key, value) in found.drain(..) {
+                let row = self.core.decode(table, &value)?;
+                if visit(table.parse(key.as_slice())?, row).is_break() {
+                    return Ok(());
+                }
+            }
+            match more {
+                Some(last) => next = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     /// The number of the last committed event; 0 when there was none.
     pub fn latest(&self) -> u64 {
-        *self.latest.borrow()
+        self.core.log.latest()
     }
 
     /// The number of the oldest event still held; `latest() + 1` when none is.
     pub fn oldest(&self) -> u64 {
-        1
+        self.core.log.oldest()
     }
 
-    /// At most `limit` events after `since`, whatever they are about.
+    /// At most `limit` events after `since`, whatever they are about; fewer when they are large.
+    ///
+    /// What is not among the latest is read from disk.
     ///
     /// # Errors
     /// [`Error::Gone`] when `since` is older than what is held, [`Error::Params`] when it is newer
-    /// than the last event.
-    pub fn events(&self, since: u64, limit: usize) -> Result<Vec<Arc<Event>>, Error> {
-        if since > self.latest() {
-            return Err(Error::params("since", "at most the latest event"));
+    /// than the last event, [`Error::Store`] when the journal cannot be read.
+    pub fn events(&self, since: u64, limit: usize) -> Result<Vec<Arc<Logged>>, Error> {
+        match self.core.log.recent(since, limit)? {
+            Some(events) => Ok(events),
+            None => self.core.log.stored(&*self.core.journal, since, limit),
         }
-        let skip = usize::try_from(since).unwrap_or(usize::MAX);
-        Ok(self.events.read().iter().skip(skip).take(limit).map(Arc::clone).collect())
     }
 
     /// A reader of the event log after `since`, or of what comes from now on.
@@ -169,17 +342,47 @@ impl Store {
     /// # Errors
     /// As [`Store::events`].
     pub fn follow(self: &Arc<Self>, since: Option<u64>) -> Result<Follower, Error> {
+        let tip = self.core.log.subscribe();
         let since = since.unwrap_or_else(|| self.latest());
-        self.events(since, 0)?;
-        Ok(Follower { store: Arc::clone(self), latest: self.latest.subscribe(), since })
+        self.core.log.recent(since, 0)?;
+        Ok(Follower::new(Arc::clone(self), tip, since))
+    }
+
+    /// Tells the time, by which events become too old to be kept.
+    ///
+    /// Call it every few seconds when `events_keep_age` is set; each commit tells it as well.
+    pub fn tick(&self, now: Millis) {
+        self.core.log.tick(now);
+        self.core.background.notify(false);
+    }
+
+    /// How large it is, and how far.
+    ///
+    /// # Errors
+    /// When the disk cannot be asked.
+    pub fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(Stats {
+            journal_bytes: self.core.journal.bytes(),
+            state_bytes: self.core.state.disk_bytes()?,
+            pending_bytes: self.core.state.pending_bytes(),
+            oldest: self.oldest(),
+            latest: self.latest(),
+            batch: self.core.state.position().number,
+        })
+    }
+
+    /// Has every commit from now on told to `observer`, on the journal's thread; only the first
+    /// call counts.
+    pub fn observe(&self, observer: impl Fn(Committed) + Send + Sync + 'static) {
+        let _ = self.observer.set(Box::new(observer));
     }
 
     /// Starts a batch that sees every batch submitted before it. Only the engine does.
     pub(crate) fn begin(&self) -> Tx<'_> {
-        Tx::new(&self.tree, self.latest())
+        Tx::new(&self.core)
     }
 
-    /// Hands a batch over to be made durable.
+    /// Hands a batch over to be made durable; an empty one is, too.
     ///
     /// `done` runs on the journal's thread once it is, or once it is known that it never will be;
     /// then every batch begun on top of it fails as well, and [`Store::recover`] must be called
@@ -189,68 +392,67 @@ impl Store {
         tx: Tx<'_>,
         done: impl FnOnce(Result<(), Arc<StoreError>>) + Send + 'static,
     ) {
-        let (batch, events) = tx.finish();
-        let applied = self.tree.apply_batch(batch).map_err(|e| Arc::new(StoreError::from(e)));
-        let seq = events.last().map(|e| e.seq);
-        self.events.write().extend(events.into_iter().map(Arc::new));
-        if let Some(seq) = seq {
-            self.latest.send_replace(seq);
+        let queue = self.queue.lock().clone();
+        let Some(queue) = queue else { return done(Err(Arc::new(StoreError::Closed))) };
+        let batch = tx.finish();
+        self.core.pipeline.enter(batch.position(), &batch.changes);
+        if let Err(refused) = queue.send(Submission { batch, done: Box::new(done) }) {
+            let cause = Arc::new(StoreError::Closed);
+            self.core.pipeline.fail(&cause);
+            (refused.0.done)(Err(cause));
+            self.core.pipeline.leave();
         }
-        done(applied);
     }
 
     /// Whether a batch failed since the last call of [`Store::recover`].
     pub(crate) fn has_failed(&self) -> bool {
-        false
+        self.core.pipeline.failure().is_some()
     }
 
-    /// Forgets failed batches; the next one starts from what is durable.
-    pub(crate) fn recover(&self) {}
-}
+    /// Waits until no batch is on its way and forgets those that failed; the next one starts from
+    /// what is durable.
+    pub(crate) fn recover(&self) {
+        self.core.pipeline.recover();
+    }
 
-/// A position in the event log.
-#[derive(Debug)]
-pub struct Follower {
-    store: Arc<Store>,
-    latest: watch::Receiver<u64>,
-    since: u64,
-}
-
-/// What a follower finds next.
-#[derive(Debug)]
-pub enum Next {
-    /// Events, in order, at least one.
-    Events(Vec<Arc<Event>>),
-    /// Its position has fallen out of the log.
-    Lagged,
-    /// The store was closed.
-    Closed,
-}
-
-impl Follower {
-    /// Waits for the next page of events.
+    /// Waits for the batches on their way, brings everything to disk, and ends all followers.
     ///
-    /// A follower is a cursor that is woken by each commit: it misses nothing, sees nothing twice,
-    /// and costs no memory while it is slow. Cancel safe.
-    pub async fn next(&mut self) -> Next {
-        loop {
-            match self.store.events(self.since, 256) {
-                Ok(page) => {
-                    if let Some(last) = page.last() {
-                        self.since = last.seq;
-                        return Next::Events(page);
-                    }
-                }
-                Err(_) => return Next::Lagged,
+    /// Reads go on working; batches submitted later fail. Dropping the store does the same.
+    pub fn close(&self) {
+        self.queue.lock().take();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let here = std::thread::current().id();
+        for thread in threads {
+            if thread.thread().name() == Some("state") {
+                self.core.background.stop();
             }
-            if self.latest.changed().await.is_err() {
-                return Next::Closed;
+            // A reply can hold the last handle of the store, and then this is the journal's thread.
+            if thread.thread().id() != here && thread.join().is_err() {
+                tracing::error!("a thread of the store panicked");
             }
         }
+        self.core.log.close();
     }
+}
 
-    /// The number of the last event it has passed.
-    pub fn position(&self) -> u64 {
-        self.since
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn(run).map_err(StoreError::io("starting a thread"))
+}
+
+/// Takes the data directory for this process.
+fn lock(dir: &Path) -> Result<File, StoreError> {
+    let file = File::options().create(true).write(true).truncate(false).open(dir.join("lock"));
+    let file = file.map_err(StoreError::io("opening the lock file"))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
+        Err(TryLockError::Error(err)) => Err(StoreError::Io { what: "locking", source: err }),
     }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
-use super::{Key, StoreError};
+use super::{Key, KeyBytes, StoreError};
 use crate::model::flow::FlowStatus;
 use crate::model::message::{MessageStatus, TransportStatus};
 use crate::model::task::{AttemptState, JobStatus, Language};
@@ -357,12 +358,15 @@ impl<K, V> Clone for Table<K, V> {
 impl<K, V> Copy for Table<K, V> {}
 
 impl<K, V> Table<K, V> {
-    const fn new(tag: u8, name: &'static str) -> Self {
+    pub(super) const fn new(tag: u8, name: &'static str) -> Self {
         Self { tag, name, types: PhantomData }
     }
 
-    pub(super) const fn tag(&self) -> u8 {
-        self.tag
+    /// The same rows, decoded into a type that names only some of their fields.
+    ///
+    /// For reads only: a row written through it would lose the other fields.
+    pub const fn part<W>(self) -> Table<K, W> {
+        Table::new(self.tag, self.name)
     }
 
     pub(super) const fn name(&self) -> &'static str {
@@ -371,10 +375,15 @@ impl<K, V> Table<K, V> {
 }
 
 impl<K: Key, V> Table<K, V> {
-    pub(super) fn key(&self, key: &K) -> Vec<u8> {
-        let mut out = Vec::with_capacity(24);
+    pub(super) fn key(&self, key: &K) -> KeyBytes {
+        self.prefix(key)
+    }
+
+    /// What the keys below `prefix`, the leading part of a key, begin with.
+    pub(super) fn prefix<P: Key>(&self, prefix: &P) -> KeyBytes {
+        let mut out = KeyBytes::new();
         out.push(self.tag);
-        key.encode(&mut out);
+        prefix.encode(&mut out);
         out
     }
 
@@ -388,12 +397,22 @@ impl<K: Key, V> Table<K, V> {
 pub trait Row: Encode<()> + for<'b> Decode<'b, ()> {}
 impl<T: Encode<()> + for<'b> Decode<'b, ()>> Row for T {}
 
+/// First byte of a stored value that follows in full.
+pub(super) const PLAIN: u8 = 0;
+/// First byte of a stored value that is kept as a file of its own; its digest follows.
+pub(super) const BLOB: u8 = 1;
+
 impl<K, V: Row> Table<K, V> {
-    pub(super) fn encode(&self, value: &V) -> Result<Vec<u8>, StoreError> {
-        minicbor::to_vec(value)
-            .map_err(|e| StoreError::Value { table: self.name, reason: e.to_string() })
+    /// The value as it is stored. `buffer` is scratch space.
+    pub(super) fn encode(&self, value: &V, buffer: &mut Vec<u8>) -> Result<Arc<[u8]>, StoreError> {
+        buffer.clear();
+        buffer.push(PLAIN);
+        minicbor::encode(value, &mut *buffer)
+            .map_err(|e| StoreError::Value { table: self.name, reason: e.to_string() })?;
+        Ok(Arc::from(buffer.as_slice()))
     }
 
+    /// The value, from what follows its first byte.
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<V, StoreError> {
         minicbor::decode(bytes)
             .map_err(|e| StoreError::Value { table: self.name, reason: e.to_string() })

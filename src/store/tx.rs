@@ -1,14 +1,13 @@
 //! A batch in the making: reads see what it has staged, and it can step back.
 
-use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Bound;
+use std::sync::Arc;
 
-use super::{Key, Row, StoreError, Table};
+use super::batch::{Batch, Changes, Logged, Position, Value};
+use super::core::Core;
+use super::{Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
 use crate::model::event::Event;
-use crate::{Error, Result};
-
-type Staged = Option<Vec<u8>>;
 
 /// An event to be, before it has a number.
 #[derive(Clone, Debug)]
@@ -25,19 +24,40 @@ pub struct Draft {
     pub data: String,
 }
 
+/// A place in a batch to go back to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    events: usize,
+}
+
 /// A batch in the making.
+///
+/// It reads what it has staged itself, what the batches before it have changed although they are
+/// still on their way to disk, and the state.
 #[derive(Debug)]
 pub struct Tx<'a> {
-    tree: &'a sled::Tree,
-    staged: BTreeMap<Vec<u8>, Staged>,
-    undo: Vec<(Vec<u8>, Option<Staged>)>,
-    events: Vec<Event>,
-    latest: u64,
+    core: &'a Core,
+    before: Position,
+    in_flight: Vec<Arc<Changes>>,
+    staged: Changes,
+    /// What was staged before, for each change since the last mark.
+    undo: Vec<(KeyBytes, Option<Option<Value>>)>,
+    events: Vec<Arc<Logged>>,
+    buffer: Vec<u8>,
 }
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(tree: &'a sled::Tree, latest: u64) -> Self {
-        Self { tree, staged: BTreeMap::new(), undo: vec![], events: vec![], latest }
+    pub(super) fn new(core: &'a Core) -> Self {
+        let (before, in_flight) = core.pipeline.begin();
+        Self {
+            core,
+            before,
+            in_flight,
+            staged: Changes::new(),
+            undo: vec![],
+            events: vec![],
+            buffer: vec![],
+        }
     }
 
     /// Reads one value.
@@ -47,10 +67,12 @@ impl<'a> Tx<'a> {
         key: &K,
     ) -> Result<Option<V>, StoreError> {
         let key = table.key(key);
-        match self.staged.get(&key) {
-            Some(staged) => staged.as_deref().map(|bytes| table.decode(bytes)).transpose(),
-            None => self.tree.get(key)?.map(|bytes| table.decode(&bytes)).transpose(),
+        let mut layers = std::iter::once(&self.staged).chain(self.in_flight.iter().map(|c| &**c));
+        if let Some(staged) = layers.find_map(|changes| changes.get(&key)) {
+            return staged.as_deref().map(|bytes| self.core.decode(table, bytes)).transpose();
         }
+        let found = self.core.state.get(&key)?;
+        found.map(|bytes| self.core.decode(table, &bytes)).transpose()
     }
 
     /// At most `limit` rows below `prefix` and after `after`, in key order, staged ones included.
@@ -61,18 +83,24 @@ impl<'a> Tx<'a> {
         after: Option<&K>,
         limit: usize,
     ) -> Result<Vec<(K, V)>, StoreError> {
-        let mut low = vec![table.tag()];
-        prefix.encode(&mut low);
-        let start = after.map_or(low.clone(), |key| table.key(key));
-        let mut rows = Vec::new();
-        for row in self.tree.range(start..) {
-            let (key, value) = row?;
-            if !key.starts_with(&low) || rows.len() == limit {
-                break;
+        let mut above = vec![&self.staged];
+        above.extend(self.in_flight.iter().map(|changes| &**changes));
+        let prefix = table.prefix(prefix);
+        let mut next = after.map(|key| table.key(key));
+        let (mut found, mut rows) = (Vec::new(), Vec::new());
+        while rows.len() < limit {
+            let start = match &next {
+                Some(key) => Bound::Excluded(key.as_slice()),
+                None => Bound::Included(prefix.as_slice()),
+            };
+            let more =
+                self.core.state.rows(&above, &prefix, start, limit - rows.len(), &mut found)?;
+            for (key, value) in found.drain(..) {
+                rows.push((table.parse(key.as_slice())?, self.core.decode(table, &value)?));
             }
-            let parsed = table.parse(&key)?;
-            if after.is_none_or(|after| table.key(after) != key.as_ref()) {
-                rows.push((parsed, table.decode(&value)?));
+            match more {
+                Some(last) => next = Some(last),
+                None => break,
             }
         }
         Ok(rows)
@@ -85,7 +113,7 @@ impl<'a> Tx<'a> {
         key: &K,
         value: &V,
     ) -> Result<(), StoreError> {
-        let bytes = table.encode(value)?;
+        let bytes = table.encode(value, &mut self.buffer)?;
         self.stage(table.key(key), Some(bytes));
         Ok(())
     }
@@ -98,41 +126,53 @@ impl<'a> Tx<'a> {
     /// Appends to the event log.
     pub fn emit(&mut self, at: Millis, draft: Draft) {
         let Draft { kind, context_id, subject, group, data } = draft;
-        self.latest += 1;
-        let kind = kind.to_owned();
-        self.events.push(Event { seq: self.latest, at, kind, context_id, subject, group, data });
+        let seq = self.position().seq + 1;
+        let event = Event { seq, at, kind: kind.to_owned(), context_id, subject, group, data };
+        self.events.push(Arc::new(Logged::new(event)));
     }
 
-    /// Runs `f`; when it fails or panics, what it staged is taken back.
-    pub(crate) fn attempt<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        let (mark, events) = (self.undo.len(), self.events.len());
-        let out = catch_unwind(AssertUnwindSafe(|| f(self)))
-            .unwrap_or_else(|_| Err(Error::Bug("a change panicked".to_owned())));
-        if out.is_err() {
-            for (key, before) in self.undo.drain(mark..).rev() {
-                match before {
-                    Some(staged) => self.staged.insert(key, staged),
-                    None => self.staged.remove(&key),
-                };
-            }
-            self.latest -= u64::try_from(self.events.len() - events).unwrap_or_default();
-            self.events.truncate(events);
+    /// Where the batch stands now, for [`Tx::rollback`]. An earlier mark is void from here on.
+    pub(crate) fn mark(&mut self) -> Mark {
+        self.undo.clear();
+        Mark { events: self.events.len() }
+    }
+
+    /// Takes back what was staged since `mark`, which must be the last one taken.
+    pub(crate) fn rollback(&mut self, mark: Mark) {
+        for (key, before) in self.undo.drain(..).rev() {
+            match before {
+                Some(staged) => self.staged.insert(key, staged),
+                None => self.staged.remove(&key),
+            };
         }
-        out
+        self.events.truncate(mark.events);
     }
 
-    pub(super) fn finish(self) -> (sled::Batch, Vec<Event>) {
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.staged {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
+    /// Whether nothing has been staged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.is_empty() && self.events.is_empty()
+    }
+
+    /// How many rows and events have been staged, to end a batch before it is too large.
+    pub(crate) fn len(&self) -> usize {
+        self.staged.len() + self.events.len()
+    }
+
+    pub(super) fn finish(self) -> Batch {
+        Batch {
+            number: self.before.number + 1,
+            seq_before: self.before.seq,
+            events: self.events,
+            changes: Arc::new(self.staged),
         }
-        (batch, self.events)
     }
 
-    fn stage(&mut self, key: Vec<u8>, value: Staged) {
+    fn position(&self) -> Position {
+        let count = u64::try_from(self.events.len()).unwrap_or(u64::MAX);
+        Position { number: self.before.number + 1, seq: self.before.seq.saturating_add(count) }
+    }
+
+    fn stage(&mut self, key: KeyBytes, value: Option<Value>) {
         let before = self.staged.insert(key.clone(), value);
         self.undo.push((key, before));
     }

@@ -1,0 +1,142 @@
+//! What a run needs to know of its jobs, worked out before the engine is asked.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use crate::model::Triple;
+use crate::model::dag::Dag;
+use crate::model::gate::{self, Gate};
+use crate::model::task::{JobStatus, Language};
+use crate::store::{JobRow, TaskRow};
+use crate::{Error, Result};
+
+/// The jobs of a run: their graph and what the engine keeps of each.
+#[derive(Debug)]
+pub struct Plan {
+    pub(super) dag: Dag,
+    pub(super) specs: Vec<JobSpec>,
+    /// Only of jobs that have any.
+    pub(super) gates: FxHashMap<u32, Vec<Gate>>,
+}
+
+/// What the engine keeps of a job's definition.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobSpec {
+    pub(super) language: Language,
+    pub(super) retries: u8,
+    /// Seconds; 0 is none.
+    pub(super) timeout: u32,
+    /// Has dependencies or prerequisites, so that it is fresh as waiting.
+    pub(super) held_back: bool,
+}
+
+/// What to do with a dependency that is not among the jobs of the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outside {
+    /// It is an error: a flow is complete in itself.
+    Refuse,
+    /// Wait for that job, as a gate would.
+    Wait,
+    /// It was checked before.
+    Ignore,
+}
+
+impl Plan {
+    /// The plan of these jobs, of one context and caller.
+    ///
+    /// # Errors
+    /// [`Error::MissingDependency`] (only with [`Outside::Refuse`]) and [`Error::Cycle`].
+    pub fn new(caller: u32, jobs: &[(u32, JobRow)], outside: Outside) -> Result<Self> {
+        let dag = match outside {
+            Outside::Refuse => Dag::new(jobs.iter().map(|(id, job)| (*id, job.depends.as_slice()))),
+            Outside::Wait | Outside::Ignore => {
+                let mut ids: Vec<u32> = jobs.iter().map(|(id, _)| *id).collect();
+                ids.sort_unstable();
+                let inside: Vec<(u32, Vec<u32>)> = jobs
+                    .iter()
+                    .map(|(id, job)| {
+                        let known = job.depends.iter().filter(|id| ids.binary_search(id).is_ok());
+                        (*id, known.copied().collect())
+                    })
+                    .collect();
+                Dag::new(inside.iter().map(|(id, depends)| (*id, depends.as_slice())))
+            }
+        }?;
+        let blank = JobSpec { language: Language::Osis, retries: 0, timeout: 0, held_back: false };
+        let mut specs = vec![blank; dag.len()];
+        let mut gates = FxHashMap::default();
+        for (id, job) in jobs {
+            let Some(index) = dag.index_of(*id) else { continue };
+            let Some(spec) = specs.get_mut(position(index)) else { continue };
+            *spec = JobSpec {
+                language: job.language,
+                retries: job.retries,
+                timeout: job.timeout,
+                held_back: !job.depends.is_empty() || !job.prerequisites.is_empty(),
+            };
+            let mut of_job = gate::parse(&job.prerequisites)
+                .map_err(|e| Error::params(format!("job {id}: prerequisites"), e.to_string()))?;
+            if outside == Outside::Wait {
+                let unknown = job.depends.iter().filter(|id| dag.index_of(**id).is_none());
+                of_job.extend(unknown.map(|id| Gate::Job(caller, *id)));
+            }
+            if !of_job.is_empty() {
+                gates.insert(index, of_job);
+            }
+        }
+        Ok(Self { dag, specs, gates })
+    }
+
+    /// How many jobs there are.
+    pub fn len(&self) -> usize {
+        self.dag.len()
+    }
+
+    /// Whether there are no jobs.
+    pub fn is_empty(&self) -> bool {
+        self.dag.is_empty()
+    }
+
+    pub(super) fn spec(&self, index: u32) -> Option<&JobSpec> {
+        self.specs.get(position(index))
+    }
+
+    pub(super) fn gates(&self, index: u32) -> &[Gate] {
+        self.gates.get(&index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every index, ascending.
+    pub(super) fn indexes(&self) -> impl Iterator<Item = u32> + use<> {
+        0..u32::try_from(self.dag.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// What earlier runs left of the jobs of a plan, by index; most jobs have nothing.
+pub type History = FxHashMap<u32, TaskRow>;
+
+/// A plan that is ready to be started, and the version of the context that it was read at.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The jobs.
+    pub plan: Arc<Plan>,
+    /// What earlier runs left.
+    pub history: History,
+}
+
+impl JobSpec {
+    /// The status of such a job when nothing has happened to it.
+    pub(super) const fn fresh(&self) -> JobStatus {
+        JobStatus::fresh(self.held_back)
+    }
+}
+
+/// An index as a place in a list.
+pub(super) fn position(index: u32) -> usize {
+    usize::try_from(index).unwrap_or(usize::MAX)
+}
+
+/// The subject of a job's events.
+pub fn job_subject((context, caller, id): Triple) -> String {
+    format!("job/{context}/{caller}/{id}")
+}

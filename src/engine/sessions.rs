@@ -1,0 +1,390 @@
+//! Attached runners: slots, what they hold, grace after a lost connection.
+
+use tokio::sync::mpsc;
+
+use super::memory::GroupId;
+use super::queue::Languages;
+use super::timers::Timer;
+use super::token::Token;
+use super::turn::Turn;
+use crate::model::task::{Input, Language, Lease};
+use crate::model::{Millis, Triple};
+use crate::store::RUNNERS;
+use crate::{Error, Result};
+
+/// The most slots that a runner can have.
+pub const MAX_SLOTS: u32 = 1_024;
+/// Notifications that may wait besides one per slot: cancellations and the last word.
+const SPARE_PUSHES: usize = 64;
+
+/// What an attached runner is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Push {
+    /// Work.
+    Jobs(Box<Given>),
+    /// Attempts that were taken away.
+    Cancel {
+        /// Which.
+        tokens: Vec<Token>,
+        /// Why.
+        reason: String,
+    },
+    /// The last word.
+    Detached {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Attempts that travel in one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The message.
+    pub message: Carrier,
+    /// The flow that the jobs are part of, by id.
+    pub flow: Option<u32>,
+    /// One per job.
+    pub attempts: Vec<GivenAttempt>,
+}
+
+/// The message that carries jobs to a runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// Made by the coordinator, not stored: its id, and the caller whose jobs it carries.
+    Made {
+        /// From 2^31 up.
+        id: u32,
+        /// Context and caller.
+        of: (u32, u32),
+    },
+    /// One that a client stored.
+    Stored(Triple),
+}
+
+/// One attempt on its way to a runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenAttempt {
+    /// Names it.
+    pub token: Token,
+    /// When it will be given up.
+    pub deadline_at: Option<Millis>,
+}
+
+/// What a runner says of itself when it attaches.
+#[derive(Clone, Debug)]
+pub struct Hello {
+    /// Its context and id.
+    pub runner: (u32, u32),
+    /// What it can execute.
+    pub languages: Vec<Language>,
+    /// Attempts that it may hold at once.
+    pub slots: u32,
+    /// What it still has in hand.
+    pub in_hand: Vec<Token>,
+}
+
+/// The coordinator's end of an attachment; dropping the receiver detaches.
+#[derive(Debug)]
+pub struct Attached {
+    /// Tells this attachment from a later one of the same runner.
+    pub session: u64,
+    /// What the runner is told.
+    pub pushes: mpsc::Receiver<Push>,
+}
+
+/// How an attached runner stands.
+#[derive(Clone, Debug)]
+pub struct RunnerStatus {
+    /// Whether it is attached.
+    pub online: bool,
+    /// Since when.
+    pub attached_at: Option<Millis>,
+    /// What it can execute.
+    pub languages: Vec<Language>,
+    /// Attempts that it may hold at once.
+    pub slots: u32,
+    /// Attempts that it holds.
+    pub busy: u32,
+    /// Whether it gets nothing new.
+    pub draining: bool,
+}
+
+/// An attachment.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: u64,
+    pub(super) pushes: mpsc::Sender<Push>,
+    pub(super) languages: Vec<Language>,
+    pub(super) usable: Languages,
+    pub(super) slots: u32,
+    pub(super) draining: bool,
+    /// Left an attempt unacknowledged; it gets nothing until it is heard of.
+    pub(super) silent: bool,
+    pub(super) attached_at: Millis,
+    /// Waits in line for work.
+    pub(super) offered: bool,
+}
+
+impl Session {
+    /// Whether it can take one more attempt.
+    pub(super) fn can_take(&self, in_hand: usize) -> bool {
+        let slots = usize::try_from(self.slots).unwrap_or(usize::MAX);
+        !self.draining && !self.silent && in_hand < slots
+    }
+}
+
+impl Turn<'_> {
+    /// Attaches a runner; a session that it had before is told so and ends.
+    ///
+    /// Attempts that it names stay with it, all others it had are given out again. Attempts that
+    /// it names and that are not its own any more are cancelled.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such runner.
+    pub fn attach(&mut self, hello: &Hello) -> Result<Attached> {
+        let (context, id) = hello.runner;
+        if self.get(RUNNERS, &hello.runner)?.is_none() {
+            return Err(Error::NotFound { kind: "runner", id: format!("{context}/{id}") });
+        }
+        self.touch();
+        let slots = usize::try_from(hello.slots).unwrap_or(usize::MAX);
+        let (pushes, receiver) = mpsc::channel(slots.saturating_add(SPARE_PUSHES));
+        self.memory.sessions_made += 1;
+        let session = Session {
+            id: self.memory.sessions_made,
+            pushes,
+            languages: hello.languages.clone(),
+            usable: hello.languages.iter().copied().collect(),
+            slots: hello.slots,
+            draining: false,
+            silent: false,
+            attached_at: self.now,
+            offered: false,
+        };
+        let attached = Attached { session: session.id, pushes: receiver };
+        self.end_session(hello.runner, "replaced by a newer attach of the same runner");
+        let runner = self.memory.runners.entry(hello.runner).or_default();
+        if let Some(until) = runner.grace_until.take() {
+            self.memory.timers.clear(until, Timer::Grace(context, id));
+        }
+        runner.session = Some(session);
+        self.reconcile(hello)?;
+        self.emit_runner(hello.runner, "runner.attached", "");
+        self.memory.offer(context, id);
+        self.mark(context);
+        Ok(attached)
+    }
+
+    /// Compares what a runner says it has with what it should have.
+    fn reconcile(&mut self, hello: &Hello) -> Result<()> {
+        let (_, runner) = hello.runner;
+        let mut foreign = Vec::new();
+        for token in &hello.in_hand {
+            if !self.holds(*token, runner) && !self.adopt(*token, runner)? {
+                foreign.push(*token);
+            }
+        }
+        let named: Vec<Triple> = hello.in_hand.iter().map(|token| token.job).collect();
+        let held = self.memory.runners.get(&hello.runner).map(|known| &known.in_hand);
+        let left_out: Vec<Triple> =
+            held.into_iter().flatten().filter(|job| !named.contains(job)).copied().collect();
+        for job in left_out {
+            self.lose(job, "its runner came back without it")?;
+        }
+        if !foreign.is_empty() {
+            let reason = "the attempt is not current any more".to_owned();
+            self.hold_push(hello.runner, Push::Cancel { tokens: foreign, reason });
+        }
+        Ok(())
+    }
+
+    /// Whether the token is of the attempt that this runner holds.
+    pub(super) fn holds(&self, token: Token, runner: u32) -> bool {
+        let lease = self.lease_of(token.job);
+        lease.is_some_and(|lease| lease.fence == token.fence(runner))
+    }
+
+    fn lease_of(&self, job: Triple) -> Option<&Lease> {
+        let (group, index) = self.memory.by_job.get(&job)?;
+        self.memory.groups.get(group)?.task(*index)?.state.lease()
+    }
+
+    /// Takes a runner's word for an attempt that was pushed before its lease was durable, and whose
+    /// lease a crash has then undone.
+    pub(super) fn adopt(&mut self, token: Token, runner: u32) -> Result<bool> {
+        let Some(at) = self.memory.by_job.get(&token.job).copied() else { return Ok(false) };
+        let task = self.memory.groups.get(&at.0).and_then(|group| group.task(at.1));
+        let next = task.is_some_and(|task| task.attempts.checked_add(1) == Some(token.attempt));
+        if !next {
+            return Ok(false);
+        }
+        let taken = self.advance(at, Input::Lease { runner, nonce: token.nonce }, None);
+        match taken {
+            Ok(()) => Ok(true),
+            Err(Error::Conflict { .. }) => Ok(false),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Ends a session whose connection is gone; a newer one of the same runner is not touched.
+    pub fn connection_lost(&mut self, runner: (u32, u32), session: u64) {
+        let known = self.memory.runners.get(&runner);
+        let current = known.and_then(|known| known.session.as_ref()).map(|s| s.id);
+        if current == Some(session) {
+            self.end_session(runner, "");
+        }
+    }
+
+    /// Ends the session of a runner, if it has one, and starts its grace period.
+    pub(super) fn end_session(&mut self, (context, id): (u32, u32), reason: &str) {
+        let grace_until = self.now.saturating_add(self.grace);
+        let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
+        let Some(session) = runner.session.take() else { return };
+        self.touch();
+        if session.offered
+            && let Some(free) = self.memory.free.get_mut(&context)
+        {
+            free.retain(|waiting| *waiting != id);
+        }
+        if !reason.is_empty() {
+            self.hold(session.pushes, Push::Detached { reason: reason.to_owned() });
+        }
+        let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
+        if runner.in_hand.is_empty() {
+            self.memory.runners.remove(&(context, id));
+        } else {
+            runner.grace_until = Some(grace_until);
+            self.memory.timers.set(grace_until, Timer::Grace(context, id));
+        }
+        self.emit_runner((context, id), "runner.detached", reason);
+    }
+
+    /// Gives the work of a runner that did not come back to others.
+    pub(super) fn grace_over(&mut self, runner: (u32, u32)) -> Result<()> {
+        let Some(known) = self.memory.runners.get_mut(&runner) else { return Ok(()) };
+        known.grace_until = None;
+        let lost: Vec<Triple> = known.in_hand.iter().copied().collect();
+        for job in lost {
+            self.lose(job, "its runner was lost")?;
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, job: Triple, error: &str) -> Result<()> {
+        match self.memory.by_job.get(&job).copied() {
+            Some(at) => self.advance(at, Input::Lose { error: error.to_owned() }, None),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a runner was heard of, and answers which of the attempts it names it should stop.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the runner is not attached.
+    pub fn heartbeat(&mut self, runner: (u32, u32), tokens: &[Token]) -> Result<Vec<Token>> {
+        self.heard_of(runner)?;
+        Ok(tokens.iter().filter(|token| !self.holds(**token, runner.1)).copied().collect())
+    }
+
+    /// A runner that left something unacknowledged is served again once it is heard of.
+    pub(super) fn heard_of(&mut self, runner: (u32, u32)) -> Result<()> {
+        let known = self.memory.runners.get_mut(&runner);
+        let Some(session) = known.and_then(|known| known.session.as_mut()) else {
+            return Err(Error::conflict("detached", "the runner is not attached"));
+        };
+        if session.silent {
+            session.silent = false;
+            self.touch();
+            self.memory.offer(runner.0, runner.1);
+            self.mark(runner.0);
+        }
+        Ok(())
+    }
+
+    /// Lets a runner finish what it has; it gets nothing new. Answers how many attempts it holds.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the runner is not attached.
+    pub fn drain(&mut self, runner: (u32, u32)) -> Result<u32> {
+        self.touch();
+        let known = self.memory.runners.get_mut(&runner);
+        let Some((session, busy)) =
+            known.and_then(|known| Some((known.session.as_mut()?, known.in_hand.len())))
+        else {
+            return Err(Error::conflict("detached", "the runner is not attached"));
+        };
+        session.draining = true;
+        if busy == 0 {
+            self.end_session(runner, "drained");
+        }
+        Ok(u32::try_from(busy).unwrap_or(u32::MAX))
+    }
+
+    /// How a runner stands.
+    pub fn runner_status(&self, runner: (u32, u32)) -> RunnerStatus {
+        let known = self.memory.runners.get(&runner);
+        let session = known.and_then(|known| known.session.as_ref());
+        RunnerStatus {
+            online: session.is_some(),
+            attached_at: session.map(|s| s.attached_at),
+            languages: session.map(|s| s.languages.clone()).unwrap_or_default(),
+            slots: session.map_or(0, |s| s.slots),
+            busy: known.map_or(0, |k| u32::try_from(k.in_hand.len()).unwrap_or(u32::MAX)),
+            draining: session.is_some_and(|s| s.draining),
+        }
+    }
+
+    /// Whether the runner has work in hand.
+    pub fn runner_is_busy(&self, context: u32, id: u32) -> bool {
+        self.memory.runners.get(&(context, id)).is_some_and(|known| !known.in_hand.is_empty())
+    }
+
+    /// Ends the session of a runner that is being deleted.
+    pub fn runner_deleted(&mut self, context: u32, id: u32) {
+        self.end_session((context, id), "the runner was deleted");
+    }
+
+    /// Ends every session: the coordinator stops.
+    pub(super) fn end_all_sessions(&mut self) {
+        let attached: Vec<(u32, u32)> = self.memory.runners.keys().copied().collect();
+        for runner in attached {
+            self.end_session(runner, "the coordinator is shutting down");
+        }
+    }
+
+    /// Frees the slot that an attempt had, whose runner may now get another or is drained.
+    pub(super) fn free_slot(&mut self, runner: (u32, u32), job: Triple) {
+        let Some(known) = self.memory.runners.get_mut(&runner) else { return };
+        known.in_hand.remove(&job);
+        let idle = known.in_hand.is_empty();
+        match &known.session {
+            Some(session) if session.draining && idle => self.end_session(runner, "drained"),
+            Some(_) => {
+                self.memory.offer(runner.0, runner.1);
+                self.mark(runner.0);
+            }
+            None if idle => {
+                if let Some(until) = known.grace_until {
+                    self.memory.timers.clear(until, Timer::Grace(runner.0, runner.1));
+                }
+                self.memory.runners.remove(&runner);
+            }
+            None => {}
+        }
+    }
+
+    /// An attempt was not acknowledged in time: it goes to another runner.
+    pub(super) fn acknowledgement_due(&mut self, at: (GroupId, u32), attempt: u32) -> Result<()> {
+        let Some(group) = self.memory.groups.get(&at.0) else { return Ok(()) };
+        let lease = group.task(at.1).and_then(|task| task.state.lease()).copied();
+        let context = group.context();
+        let Some(lease) = lease.filter(|l| l.fence.attempt == attempt && !l.acknowledged) else {
+            return Ok(());
+        };
+        let known = self.memory.runners.get_mut(&(context, lease.fence.runner));
+        if let Some(session) = known.and_then(|known| known.session.as_mut()) {
+            session.silent = true;
+        }
+        self.advance(at, Input::Lose { error: "not acknowledged in time".to_owned() }, None)
+    }
+}

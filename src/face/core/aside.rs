@@ -1,0 +1,95 @@
+//! Reads that may take long: where they hold nobody up, and few at a time.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::sync::Semaphore;
+
+use crate::{Error, Result};
+
+/// Pages of lists that are read at once.
+static PAGES: Semaphore = Semaphore::const_new(16);
+/// Whole flows that are read at once; a large one takes hundreds of megabytes.
+static WHOLES: Semaphore = Semaphore::const_new(2);
+
+/// Runs a read of a page's length beside the threads that serve connections.
+pub(super) async fn aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    run(&PAGES, read).await
+}
+
+/// The same for a read whose length only the data bound.
+pub(super) async fn far_aside<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    run(&WHOLES, read).await
+}
+
+async fn run<T: Send + 'static>(
+    places: &'static Semaphore,
+    read: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let place = places.acquire().await.map_err(|_| Error::Unavailable("stopping"))?;
+    // The place goes along: a caller who leaves does not make room while the read still runs.
+    let done = tokio::task::spawn_blocking(move || {
+        let _place = place;
+        read()
+    });
+    done.await.unwrap_or_else(|err| Err(Error::Bug(format!("a read broke off: {err}"))))
+}
+
+/// A result that was turned into JSON aside; in documents it is a `T`.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent, bound = "")]
+pub struct Rendered<T> {
+    text: Box<RawValue>,
+    #[serde(skip)]
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Rendered<T> {
+    /// Renders what stands for a `T` on the wire.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it does not serialise.
+    pub fn new(value: &impl Serialize) -> Result<Self> {
+        let text = to_raw_value(value).map_err(|err| Error::Bug(err.to_string()))?;
+        Ok(Self { text, of: PhantomData })
+    }
+}
+
+impl<T: DeserializeOwned> Rendered<T> {
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// When the text is not a `T`.
+    pub fn read(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.text.get())
+    }
+}
+
+impl<T> fmt::Debug for Rendered<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rendered").field("bytes", &self.text.get().len()).finish()
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Rendered<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+    fn schema_id() -> std::borrow::Cow<'static, str> {
+        T::schema_id()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}

@@ -1,0 +1,175 @@
+//! Rows of the method table, and the one way a call takes through them.
+
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tracing::Instrument;
+
+use super::{Items, Method, Shape, Spec, Subscription, misfit, params};
+use crate::app::Cx;
+use crate::telemetry::Stopwatch;
+use crate::{Error, Result};
+
+/// A result as it goes on the wire, serialised once.
+pub type Json = Box<RawValue>;
+/// A call on its way, or why its params do not fit.
+type Begun<T> = Result<BoxFuture<'static, Result<T>>>;
+
+/// A method with its types erased: one row of the table.
+#[derive(Debug)]
+pub struct Def {
+    /// Everything about it that is not code.
+    pub spec: Spec,
+    /// How to run it.
+    pub run: Run,
+    /// The params type itself, its own schema written out.
+    pub(super) params: fn(&mut SchemaGenerator) -> Schema,
+    /// A reference to it, under its published name.
+    pub(super) named: fn(&mut SchemaGenerator) -> Schema,
+    pub(super) output: fn(&mut SchemaGenerator) -> Schema,
+}
+
+/// How to run a method on params that are one JSON object.
+#[derive(Debug)]
+pub enum Run {
+    /// One answer.
+    Call(fn(Cx, &str) -> Begun<Json>),
+    /// Many.
+    Open(fn(Cx, &str) -> Begun<Items>),
+}
+
+impl Def {
+    /// The row of a method.
+    pub const fn call<M: Method>() -> Self {
+        let run = Run::Call(|cx, params| {
+            let method: M = misfit::parse(params)?;
+            Ok(Box::pin(async move { json(&method.call(cx).await?) }))
+        });
+        Self {
+            spec: M::SPEC,
+            run,
+            params: M::json_schema,
+            named: schema::<M>,
+            output: schema::<M::Output>,
+        }
+    }
+
+    /// The row of a subscription.
+    pub const fn open<S: Subscription>() -> Self {
+        let run = Run::Open(|cx, params| {
+            let subscription: S = misfit::parse(params)?;
+            Ok(Box::pin(subscription.open(cx)))
+        });
+        Self {
+            spec: S::SPEC,
+            run,
+            params: S::json_schema,
+            named: schema::<S>,
+            output: schema::<S::Item>,
+        }
+    }
+}
+
+/// A row with its schema worked out, once per process.
+#[derive(Debug)]
+pub struct Entry {
+    /// The row.
+    pub def: &'static Def,
+    /// Its parameters and documentation.
+    pub shape: Shape,
+    /// Its place in the table.
+    pub index: usize,
+}
+
+impl Entry {
+    /// Prepares the row at `index` of the table.
+    pub fn new((index, def): (usize, &'static Def)) -> Self {
+        Self { def, shape: Shape::of(def, &mut params::generator(true)), index }
+    }
+
+    /// The one way a call takes, whatever it came in by.
+    ///
+    /// A panic in a method is an internal error of that call alone.
+    ///
+    /// # Errors
+    /// Whatever the access rule, the params or the method say.
+    pub async fn call(&self, cx: Cx, params: &str) -> Result<Json> {
+        let Run::Call(call) = self.def.run else {
+            return Err(Error::params("", "a subscription: open it over WebSocket"));
+        };
+        self.run(cx, params, call).await
+    }
+
+    /// The same for a subscription.
+    ///
+    /// # Errors
+    /// As [`Entry::call`].
+    pub async fn open(&self, cx: Cx, params: &str) -> Result<Items> {
+        let Run::Open(open) = self.def.run else {
+            return Err(Error::params("", "not a subscription"));
+        };
+        self.run(cx, params, open).await
+    }
+
+    async fn run<T>(&self, cx: Cx, params: &str, run: fn(Cx, &str) -> Begun<T>) -> Result<T> {
+        let app = cx.app.clone();
+        let request = app.metrics.next_request();
+        let method = self.def.spec.name;
+        let span = tracing::info_span!("call", connection = cx.connection, request, method);
+        let watch = Stopwatch::start();
+        let answer = async {
+            let begun = AssertUnwindSafe(async { self.begin(cx, params, run)?.await });
+            let answer = begun.catch_unwind().await;
+            answer.unwrap_or_else(|_| Err(Error::Bug(format!("{method} panicked"))))
+        };
+        let answer = answer.instrument(span).await;
+        app.metrics.called(self.index, watch, answer.as_ref().err().map(Error::code));
+        answer
+    }
+
+    /// Access, spelling of the params, the context's role, then the method's own parsing.
+    fn begin<T>(&self, cx: Cx, params: &str, run: fn(Cx, &str) -> Begun<T>) -> Begun<T> {
+        let spec = &self.def.spec;
+        spec.access.check_identity(cx.caller)?;
+        let params = self.shape.normalize(params)?;
+        spec.access.check_context(cx.caller, spec.scope, &params, &cx.app.store)?;
+        run(cx, &params)
+    }
+}
+
+pub(super) fn json(value: &impl Serialize) -> Result<Json> {
+    to_raw_value(value).map_err(|e| Error::Bug(e.to_string()))
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Code;
+    use crate::app::{App, Caller};
+    use crate::config::Config;
+    use crate::method::Access;
+
+    #[tokio::test]
+    async fn a_panic_is_the_error_of_one_call() {
+        static BROKEN: Def = Def {
+            spec: Spec::new("test.panic", Access::Anyone),
+            run: Run::Call(|_, _| Ok(Box::pin(async { panic!("on purpose") }))),
+            params: schema::<()>,
+            named: schema::<()>,
+            output: schema::<()>,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { data_dir: dir.path().into(), ..Config::default() };
+        let cx = Cx { app: App::start(config).unwrap(), caller: Caller::Anonymous, connection: 0 };
+        let answer = Entry::new((0, &BROKEN)).call(cx, "{}").await;
+        assert_eq!(answer.unwrap_err().code(), Code::InternalError);
+    }
+}

@@ -1,0 +1,101 @@
+//! What a subscription sends, and subscriptions that are a filter over the event log.
+
+use std::sync::Arc;
+
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, Stream, StreamExt, iter, unfold};
+use serde::Serialize;
+
+use super::Json;
+use super::entry::json;
+use crate::Result;
+use crate::app::App;
+use crate::model::event::Filter;
+use crate::store::Next;
+
+/// What a subscription sends next.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// An item that has no position in the log.
+    Item(Json),
+    /// An event, rendered once for all who are told of it.
+    Event {
+        /// Its position in the log.
+        seq: u64,
+        /// The event as clients see it.
+        json: Arc<str>,
+    },
+    /// The position has fallen out of the log: the server says so, as the last notification.
+    Lagged,
+}
+
+/// What an open subscription sends; dropping it closes the subscription.
+///
+/// When it ends, so does the subscription; whatever is to be said last is its last item.
+pub struct Items {
+    pub(crate) notes: BoxStream<'static, Note>,
+    /// Where in the log it starts; what a reader that is too slow is told when it was sent nothing.
+    pub(crate) position: Option<u64>,
+    /// Ends by itself when the coordinator stops, and wants what it says last to be sent.
+    pub(crate) winds_down: bool,
+}
+
+impl std::fmt::Debug for Items {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Items").field("position", &self.position).finish_non_exhaustive()
+    }
+}
+
+impl Items {
+    /// Items without a position in the log.
+    pub fn new<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Self {
+        let notes = items.filter_map(|item| ready(json(&item).ok().map(Note::Item)));
+        Self { notes: notes.boxed(), position: None, winds_down: false }
+    }
+
+    /// Events after `position`, and whatever else is to be sent between them.
+    pub fn notes(position: u64, notes: impl Stream<Item = Note> + Send + 'static) -> Self {
+        Self { notes: notes.boxed(), position: Some(position), winds_down: false }
+    }
+
+    /// Says that they end by themselves when the coordinator stops
+    /// ([`App::stopping`](crate::app::App::stopping)), so that a stop waits for them.
+    #[must_use]
+    pub fn winding_down(mut self) -> Self {
+        self.winds_down = true;
+        self
+    }
+}
+
+/// The events after `since`, or from now on, that `filter` admits.
+///
+/// The reader's place is taken before this returns: nothing that is committed later is missed.
+///
+/// # Errors
+/// [`Error::Gone`](crate::Error::Gone) when `since` is older than what is held,
+/// [`Error::Params`](crate::Error::Params) when it is newer than the last event.
+pub fn feed(app: &Arc<App>, since: Option<u64>, filter: Filter) -> Result<Items> {
+    let follower = app.store.follow(since)?;
+    let position = follower.position();
+    let pages = unfold(Some(follower), |follower| async {
+        let mut follower = follower?;
+        match follower.next().await {
+            Next::Events(page) => Some((Some(page), Some(follower))),
+            Next::Lagged => Some((None, None)),
+            Next::Closed => None,
+        }
+    });
+    let (app, filter) = (Arc::clone(app), Arc::new(filter));
+    let notes = pages.flat_map(move |page| {
+        let lagged = page.is_none().then_some(Note::Lagged);
+        let (app, filter) = (Arc::clone(&app), Arc::clone(&filter));
+        let events = page.unwrap_or_default().into_iter().filter_map(move |event| {
+            // Rendered only when its turn comes: a slow reader holds references, not texts.
+            filter
+                .admits(&event)
+                .then(|| Note::Event { seq: event.seq, json: app.renderings.json(&event) })
+        });
+        iter(events.chain(lagged))
+    });
+    Ok(Items::notes(position, notes))
+}

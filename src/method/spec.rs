@@ -1,0 +1,113 @@
+//! Everything about a method that is not code.
+
+use super::Access;
+use crate::Code;
+
+/// Name, access rule, REST binding and documented errors of a method.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The name on the wire.
+    pub name: &'static str,
+    /// Who may call.
+    pub access: Access,
+    /// The param that names the context, for rules about a context.
+    pub scope: &'static str,
+    /// Where REST clients find it.
+    pub rest: Option<Rest>,
+    /// Errors of its own, besides those that its access rule brings.
+    pub errors: &'static [Code],
+    /// For a subscription: what it sends and how it is ended.
+    pub push: Option<Push>,
+    /// Published with one parameter called `params`, as the seed document has it.
+    pub single: bool,
+}
+
+impl Spec {
+    /// Nothing is public by omission: a method must say who may call it.
+    pub const fn new(name: &'static str, access: Access) -> Self {
+        Self {
+            name,
+            access,
+            scope: "context_id",
+            rest: None,
+            errors: &[],
+            push: None,
+            single: false,
+        }
+    }
+
+    /// Binds it to a REST route; `{captures}` are named after params.
+    pub const fn rest(mut self, verb: Verb, path: &'static str, status: u16) -> Self {
+        self.rest = Some(Rest { verb, path, status });
+        self
+    }
+
+    /// Lists errors of its own.
+    pub const fn errors(mut self, errors: &'static [Code]) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// Names what it sends and the call that ends it.
+    pub const fn push(mut self, notification: &'static str, unsubscribe: &'static str) -> Self {
+        self.push = Some(Push { notification, unsubscribe });
+        self
+    }
+
+    /// Publishes one parameter called `params`.
+    pub const fn single(mut self) -> Self {
+        self.single = true;
+        self
+    }
+
+    /// Names the param that holds the context's id, where it is not `context_id`.
+    pub const fn scope(mut self, param: &'static str) -> Self {
+        self.scope = param;
+        self
+    }
+}
+
+/// What a subscription sends and how it is ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Push {
+    /// The method name of its notifications.
+    pub notification: &'static str,
+    /// The call that ends it; subscriptions of one namespace share it.
+    pub unsubscribe: &'static str,
+}
+
+/// A REST route.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// HTTP method.
+    pub verb: Verb,
+    /// Path.
+    pub path: &'static str,
+    /// Status of a good answer.
+    pub status: u16,
+}
+
+/// The HTTP methods in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `GET`
+    Get,
+    /// `POST`
+    Post,
+    /// `PUT`
+    Put,
+    /// `DELETE`
+    Delete,
+}
+
+impl Verb {
+    /// As it appears on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}

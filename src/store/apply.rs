@@ -1,0 +1,131 @@
+//! The thread behind the journal's: brings changes to sled, syncs it, lets old journal files go.
+
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::StoreError;
+use super::batch::Position;
+use super::core::{Core, Reason};
+
+/// How long changes stay in memory, where later ones to the same rows replace them.
+const LINGER: Duration = Duration::from_secs(1);
+/// Without changes for this long, sled is synced.
+const IDLE: Duration = Duration::from_secs(10);
+/// Sled is synced at the latest after so many rounds of changes …
+const ROUNDS: u32 = 30;
+/// … and when the journal has grown so much, which bounds what a restart must replay.
+const JOURNAL_BYTES: u64 = 32 << 20;
+/// Changes written to sled at once while catching up, bytes.
+const CATCH_UP_BYTES: u64 = 8 << 20;
+
+/// Runs until it is told to stop.
+pub(super) fn run(core: &Core) {
+    let mut work = Work { core, unsynced: 0, journal_bytes: core.journal.bytes() };
+    loop {
+        let reason = core.background.wait(LINGER, (work.unsynced > 0).then_some(IDLE));
+        let round = AssertUnwindSafe(|| work.round(reason));
+        let outcome = catch_unwind(round).unwrap_or(Err(StoreError::Panicked("writing to sled")));
+        if let Err(err) = &outcome {
+            tracing::error!(%err, "the state could not be written");
+        }
+        let failed = outcome.is_err();
+        core.background.report(outcome.map_err(Arc::new));
+        if reason == Reason::Stop {
+            return;
+        }
+        if failed {
+            work.retry();
+        }
+    }
+}
+
+struct Work<'c> {
+    core: &'c Core,
+    unsynced: u32,
+    journal_bytes: u64,
+}
+
+impl Work<'_> {
+    fn round(&mut self, reason: Reason) -> Result<(), StoreError> {
+        while self.core.state.settle()? {
+            self.unsynced += 1;
+            self.core.background.report(Ok(()));
+            if reason != Reason::Stop {
+                break;
+            }
+        }
+        if let Err(err) = self.core.log.expire(&*self.core.journal) {
+            tracing::error!(%err, "old events could not be looked for");
+        }
+        let grown = self.core.journal.bytes().saturating_sub(self.journal_bytes);
+        let due = self.unsynced >= ROUNDS || grown >= JOURNAL_BYTES || reason != Reason::Changes;
+        if due && self.unsynced > 0 {
+            checkpoint(self.core)?;
+            self.unsynced = 0;
+            self.journal_bytes = self.core.journal.bytes();
+        }
+        Ok(())
+    }
+
+    /// Sled stays failed until it is opened again.
+    fn retry(&mut self) {
+        self.unsynced += 1;
+        let before = self.core.state.stored();
+        let reopen = AssertUnwindSafe(|| {
+            self.core.state.reopen()?;
+            catch_up_disk(self.core, before)
+        });
+        let outcome = catch_unwind(reopen).unwrap_or(Err(StoreError::Panicked("reopening sled")));
+        if let Err(err) = &outcome {
+            tracing::error!(%err, "the state could not be opened again");
+        }
+        self.core.background.report(outcome.map_err(Arc::new));
+        // What was frozen still is; the next round begins with it.
+        self.core.background.notify(false);
+    }
+}
+
+/// Makes the state durable; then the journal is needed for nothing but events.
+pub(super) fn checkpoint(core: &Core) -> Result<(), StoreError> {
+    let stored = core.state.sync()?;
+    let seq = core.log.oldest().saturating_sub(1);
+    core.journal.forget(Position { number: stored.number, seq })
+}
+
+/// Brings the state to where the journal is, after opening.
+pub(super) fn catch_up(core: &Core) -> Result<(), StoreError> {
+    let from = core.state.position();
+    if core.journal.last() == from {
+        return Ok(());
+    }
+    let mut failed = Ok(());
+    core.journal.read(from.number, &mut |batch| {
+        let waiting = core.state.apply(std::iter::once((&*batch.changes, batch.position())));
+        if waiting >= CATCH_UP_BYTES {
+            failed = core.state.settle().map(drop);
+        }
+        if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    failed
+}
+
+/// Brings sled, opened again, back to where it was; what comes after is in memory.
+fn catch_up_disk(core: &Core, until: Position) -> Result<(), StoreError> {
+    let from = core.state.stored();
+    if from >= until {
+        return Ok(());
+    }
+    let mut failed = Ok(());
+    core.journal.read(from.number, &mut |batch| {
+        let rows = batch.changes.iter().map(|(key, value)| (key, value.as_ref()));
+        failed = core.state.write(rows, batch.position());
+        if failed.is_ok() && batch.number < until.number {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    })?;
+    failed
+}

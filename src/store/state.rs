@@ -1,0 +1,369 @@
+//! The state that the batches add up to: sled, and in front of it what sled does not have yet.
+//!
+//! Committed changes go to an ordered map in memory first, and from there to sled in the
+//! background, where a row that changed three times is written once. Nothing is lost with the
+//! map: until sled has been synced, the journal has it all. Only this file names sled.
+
+use std::collections::btree_map;
+use std::fs::{self, File};
+use std::iter::Peekable;
+use std::ops::{Bound, Deref};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
+
+use super::batch::{Changes, Position, Value};
+use super::{KeyBytes, StoreError};
+
+/// Rows read under one lock.
+const PAGE: usize = 256;
+/// Rows written to sled at once; its readers wait that long.
+const CHUNK: usize = 128;
+/// The row that says how far the state is; no table has its prefix.
+const POSITION: &[u8] = b"\0position";
+
+/// Sled and the changes in front of it.
+#[derive(Debug)]
+pub(super) struct State {
+    dir: PathBuf,
+    cache_bytes: u64,
+    layers: RwLock<Layers>,
+    disk: RwLock<Option<Disk>>,
+    /// How far sled is.
+    stored: Mutex<Position>,
+    /// Held by whoever brings changes to sled.
+    turn: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Disk {
+    db: sled::Db,
+    rows: sled::Tree,
+}
+
+#[derive(Debug, Default)]
+struct Layers {
+    active: Changes,
+    active_bytes: u64,
+    frozen: Option<Arc<Frozen>>,
+    position: Position,
+}
+
+/// Changes on their way to sled.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    changes: Changes,
+    bytes: u64,
+    position: Position,
+}
+
+/// The bytes of a value, wherever they are.
+#[derive(Debug)]
+pub(super) enum Found {
+    Memory(Value),
+    Disk(sled::IVec),
+}
+
+impl Deref for Found {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Memory(value) => value,
+            Self::Disk(value) => value,
+        }
+    }
+}
+
+impl State {
+    /// Opens the state in `dir`; it is as far as [`State::position`] says.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        let disk = Disk::open(dir, cache_bytes)?;
+        let position = disk.position()?;
+        let layers = Layers { position, ..Layers::default() };
+        Ok(Self {
+            dir: dir.to_owned(),
+            cache_bytes,
+            layers: RwLock::new(layers),
+            disk: RwLock::new(Some(disk)),
+            stored: Mutex::new(position),
+            turn: Mutex::new(()),
+        })
+    }
+
+    /// How far it is.
+    pub(super) fn position(&self) -> Position {
+        self.layers.read().position
+    }
+
+    /// How far sled is.
+    pub(super) fn stored(&self) -> Position {
+        *self.stored.lock()
+    }
+
+    /// Memory taken by changes that sled does not have, bytes, about.
+    pub(super) fn pending_bytes(&self) -> u64 {
+        let layers = self.layers.read();
+        layers.active_bytes + layers.frozen.as_ref().map_or(0, |frozen| frozen.bytes)
+    }
+
+    /// Applies committed changes; returns the bytes that wait to be frozen.
+    pub(super) fn apply<'c>(&self, batches: impl Iterator<Item = (&'c Changes, Position)>) -> u64 {
+        let mut layers = self.layers.write();
+        for (changes, position) in batches {
+            for (key, value) in changes {
+                layers.active_bytes += weight(value.as_ref());
+                if let Some(old) = layers.active.insert(key.clone(), value.clone()) {
+                    layers.active_bytes -= weight(old.as_ref());
+                }
+            }
+            layers.position = position;
+        }
+        layers.active_bytes
+    }
+
+    /// Reads one value.
+    pub(super) fn get(&self, key: &KeyBytes) -> Result<Option<Found>, StoreError> {
+        let layers = self.layers.read();
+        if let Some(value) = layers.active.get(key) {
+            return Ok(value.clone().map(Found::Memory));
+        }
+        if let Some(value) = layers.frozen.as_ref().and_then(|frozen| frozen.changes.get(key)) {
+            return Ok(value.clone().map(Found::Memory));
+        }
+        // What is not in memory now is in sled, and so is whatever replaces it later.
+        drop(layers);
+        Ok(self.disk()?.rows.get(key)?.map(Found::Disk))
+    }
+
+    /// Appends rows below `prefix` from `start` to `out`, with what `above` puts over them.
+    ///
+    /// `above` is newest first. Returns where to go on, unless there is no more.
+    pub(super) fn rows(
+        &self,
+        above: &[&Changes],
+        prefix: &KeyBytes,
+        start: Bound<&[u8]>,
+        limit: usize,
+        out: &mut Vec<(KeyBytes, Found)>,
+    ) -> Result<Option<KeyBytes>, StoreError> {
+        let layers = self.layers.read();
+        let disk = self.disk()?;
+        let mut maps = above.to_vec();
+        maps.push(&layers.active);
+        maps.extend(layers.frozen.as_ref().map(|frozen| &frozen.changes));
+        let mut merge = Merge::new(&maps, &disk.rows, prefix, start);
+        for _ in 0..limit.min(PAGE) {
+            match merge.next()? {
+                Some((key, Some(value))) => out.push((key, value)),
+                Some((_, None)) => {}
+                None => return Ok(None),
+            }
+        }
+        Ok(merge.last)
+    }
+
+    fn disk(&self) -> Result<Shared<'_>, StoreError> {
+        RwLockReadGuard::try_map(self.disk.read(), Option::as_ref)
+            .map_err(|_| StoreError::Reopening)
+    }
+}
+
+type Shared<'a> = parking_lot::MappedRwLockReadGuard<'a, Disk>;
+
+fn weight(value: Option<&Value>) -> u64 {
+    u64::try_from(value.map_or(0, |value| value.len()) + 96).unwrap_or(u64::MAX)
+}
+
+/// The way of changes to sled; only the background thread of [`super::apply`] goes it.
+impl State {
+    /// Brings what is waiting to sled; tells whether there was anything.
+    pub(super) fn settle(&self) -> Result<bool, StoreError> {
+        let _turn = self.turn.lock();
+        match self.freeze() {
+            Some(frozen) => self.store(&frozen).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Takes what is waiting; reads go on seeing it.
+    pub(super) fn freeze(&self) -> Option<Arc<Frozen>> {
+        let mut layers = self.layers.write();
+        if layers.frozen.is_none() && layers.position > self.stored() {
+            layers.frozen = Some(Arc::new(Frozen {
+                changes: std::mem::take(&mut layers.active),
+                bytes: std::mem::take(&mut layers.active_bytes),
+                position: layers.position,
+            }));
+        }
+        layers.frozen.clone()
+    }
+
+    /// Writes what was frozen to sled, after which it is no longer needed in memory.
+    fn store(&self, frozen: &Frozen) -> Result<(), StoreError> {
+        self.write(frozen.changes.iter().map(|(k, v)| (k, v.as_ref())), frozen.position)?;
+        let done = self.layers.write().frozen.take();
+        drop(done);
+        Ok(())
+    }
+
+    /// Writes rows to sled in chunks; with the last one sled is at `position`.
+    pub(super) fn write<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r Value>)>,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let disk = self.disk()?;
+        let (mut batch, mut count) = (sled::Batch::default(), 0);
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), &**value),
+                None => batch.remove(key.as_slice()),
+            }
+            count += 1;
+            if count == CHUNK {
+                disk.rows.apply_batch(std::mem::take(&mut batch))?;
+                count = 0;
+            }
+        }
+        batch.insert(POSITION, encode_position(position));
+        disk.rows.apply_batch(batch)?;
+        *self.stored.lock() = position;
+        Ok(())
+    }
+
+    /// Makes what sled has durable; returns how far that is.
+    pub(super) fn sync(&self) -> Result<Position, StoreError> {
+        let position = self.stored();
+        self.disk()?.db.flush()?;
+        // Sled asks the system to write, but not the disk.
+        sync_files(&self.dir).map_err(StoreError::io("syncing the state"))?;
+        Ok(position)
+    }
+
+    /// Opens sled again after it failed, which it does for good; it may be less far then.
+    pub(super) fn reopen(&self) -> Result<Position, StoreError> {
+        let mut disk = self.disk.write();
+        drop(disk.take());
+        let opened = Disk::open(&self.dir, self.cache_bytes)?;
+        let position = opened.position()?;
+        *disk = Some(opened);
+        *self.stored.lock() = position;
+        Ok(position)
+    }
+
+    /// Disk space it takes, bytes.
+    pub(super) fn disk_bytes(&self) -> Result<u64, StoreError> {
+        Ok(self.disk()?.db.size_on_disk()?)
+    }
+}
+
+impl Disk {
+    fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
+        // Flushing is up to checkpoints; the journal is what makes changes durable.
+        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let mut attempts = 0;
+        let db = loop {
+            match config.open() {
+                Ok(db) => break db,
+                // Its lock can linger for a moment after the last handle is gone.
+                Err(sled::Error::Io(err))
+                    if attempts < 50 && err.to_string().contains("acquire lock") =>
+                {
+                    attempts += 1;
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                }
+                Err(err) => return Err(err.into()),
+            }
+        };
+        let rows = db.open_tree("rows")?;
+        Ok(Self { db, rows })
+    }
+
+    fn position(&self) -> Result<Position, StoreError> {
+        let Some(bytes) = self.rows.get(POSITION)? else { return Ok(Position::default()) };
+        let mut rest: &[u8] = &bytes;
+        let number = super::batch::take_u64(&mut rest);
+        let seq = super::batch::take_u64(&mut rest);
+        match (number, seq) {
+            (Some(number), Some(seq)) => Ok(Position { number, seq }),
+            _ => Err(StoreError::Key("position")),
+        }
+    }
+}
+
+fn encode_position(position: Position) -> Vec<u8> {
+    let mut out = position.number.to_le_bytes().to_vec();
+    out.extend_from_slice(&position.seq.to_le_bytes());
+    out
+}
+
+fn sync_files(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        // Sled may have replaced a snapshot in the meantime.
+        match File::open(&path).and_then(|file| file.sync_all()) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err),
+            _ => {}
+        }
+    }
+    File::open(dir)?.sync_all()
+}
+
+/// Rows of several layers in key order; where two have the same key, the upper one counts.
+struct Merge<'m> {
+    maps: Vec<Peekable<btree_map::Range<'m, KeyBytes, Option<Value>>>>,
+    disk: sled::Iter,
+    next: Option<(sled::IVec, sled::IVec)>,
+    prefix: &'m KeyBytes,
+    last: Option<KeyBytes>,
+    started: bool,
+}
+
+impl<'m> Merge<'m> {
+    fn new(
+        maps: &[&'m Changes],
+        disk: &sled::Tree,
+        prefix: &'m KeyBytes,
+        start: Bound<&[u8]>,
+    ) -> Self {
+        let range = |map: &&'m Changes| map.range::<[u8], _>((start, Bound::Unbounded)).peekable();
+        Self {
+            maps: maps.iter().map(range).collect(),
+            disk: disk.range::<&[u8], _>((start, Bound::Unbounded)),
+            next: None,
+            prefix,
+            last: None,
+            started: false,
+        }
+    }
+
+    /// The next row; one without a value has been removed.
+    fn next(&mut self) -> Result<Option<(KeyBytes, Option<Found>)>, StoreError> {
+        if !self.started {
+            self.started = true;
+            self.next = self.disk.next().transpose()?;
+        }
+        let upper =
+            self.maps.iter_mut().filter_map(|map| map.peek().map(|(key, _)| key.as_slice()));
+        let lowest = upper.chain(self.next.as_ref().map(|(key, _)| &**key)).min();
+        let Some(key) = lowest.filter(|key| key.starts_with(self.prefix.as_slice())) else {
+            return Ok(None);
+        };
+        let key = KeyBytes::from(key);
+        let mut found: Option<Option<Found>> = None;
+        for map in &mut self.maps {
+            if let Some((_, value)) = map.next_if(|(other, _)| **other == key) {
+                found.get_or_insert_with(|| value.clone().map(Found::Memory));
+            }
+        }
+        if self.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice()) {
+            let row = std::mem::replace(&mut self.next, self.disk.next().transpose()?);
+            if let Some((_, value)) = row {
+                found.get_or_insert(Some(Found::Disk(value)));
+            }
+        }
+        self.last = Some(key.clone());
+        Ok(Some((key, found.flatten())))
+    }
+}

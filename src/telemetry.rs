@@ -1,0 +1,278 @@
+//! Sets up logs, and names every metric.
+
+use std::io::IsTerminal;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::Code;
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, else JSON.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Sends logs to stderr from now on.
+///
+/// `filter` is a level (`info`) or a list of targets and levels (`muster=debug,warn`).
+///
+/// # Errors
+/// When the filter is malformed, or logs have been set up before.
+pub fn init(
+    filter: &str,
+    format: LogFormat,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = EnvFilter::builder().parse(filter)?;
+    let terminal = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let text = match format {
+        LogFormat::Auto => terminal,
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+    };
+    if text {
+        let colour = terminal && std::env::var_os("NO_COLOR").is_none();
+        logs.with_ansi(colour).try_init()
+    } else {
+        logs.json().flatten_event(true).try_init()
+    }
+}
+
+/// Measures how long something took; for metrics only, never for decisions.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts now.
+    #[expect(clippy::disallowed_methods, reason = "latencies want a monotonic clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// The time since the start.
+    pub fn elapsed(self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Labels of a call: method and outcome.
+type CallLabels = [(&'static str, &'static str); 2];
+/// One label.
+type Label = [(&'static str, &'static str); 1];
+
+/// Every metric of a coordinator, cheap to update from anywhere.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    calls: Family<CallLabels, Counter>,
+    seconds: Family<Label, Histogram, fn() -> Histogram>,
+    methods: OnceLock<Box<[MethodMetrics]>>,
+    requests: AtomicU64,
+    /// Changes waiting for the engine.
+    pub engine_queue_depth: Gauge,
+    /// How long a batch takes from its submission until it is durable, seconds.
+    pub commit_seconds: Histogram,
+    /// Changes per batch.
+    pub commit_batch_size: Histogram,
+    /// Tasks that have not ended, by state; see [`Metrics::tasks`].
+    tasks: Family<Label, Gauge>,
+    /// Attached runners.
+    pub runners_online: Gauge,
+    /// Open subscriptions.
+    pub subscriptions: Gauge,
+    /// Subscriptions that were ended because their reader was too slow.
+    pub subscriptions_lagged: Counter,
+    /// Events committed since the start.
+    pub events: Counter,
+    /// The number of the last committed event.
+    pub events_latest_seq: Gauge,
+    /// Bytes on disk, by part; see [`Metrics::store_bytes`].
+    store_bytes: Family<Label, Gauge>,
+    /// Open connections on both ports.
+    pub connections: Gauge,
+    /// Connections that were turned away at the limit.
+    pub connections_refused: Counter,
+}
+
+/// The metrics of one method, found once.
+#[derive(Debug)]
+struct MethodMetrics {
+    name: &'static str,
+    answered: Counter,
+    seconds: Histogram,
+}
+
+/// 25 µs to 13 s.
+fn latencies() -> Histogram {
+    Histogram::new(exponential_buckets(25e-6, 2.0, 20))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::with_prefix("muster");
+        let mut metrics = Self {
+            registry,
+            calls: Family::default(),
+            seconds: Family::new_with_constructor(latencies),
+            methods: OnceLock::new(),
+            requests: AtomicU64::new(1),
+            engine_queue_depth: Gauge::default(),
+            commit_seconds: latencies(),
+            commit_batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
+            tasks: Family::default(),
+            runners_online: Gauge::default(),
+            subscriptions: Gauge::default(),
+            subscriptions_lagged: Counter::default(),
+            events: Counter::default(),
+            events_latest_seq: Gauge::default(),
+            store_bytes: Family::default(),
+            connections: Gauge::default(),
+            connections_refused: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        let into = &mut self.registry;
+        into.register("build", "This build", build);
+        into.register("rpc_calls", "Calls by method and outcome", self.calls.clone());
+        into.register("rpc_seconds", "Time to answer a call", self.seconds.clone());
+        into.register(
+            "engine_queue_depth",
+            "Changes waiting for the engine",
+            self.engine_queue_depth.clone(),
+        );
+        into.register(
+            "commit_seconds",
+            "Time until a batch is durable",
+            self.commit_seconds.clone(),
+        );
+        into.register("commit_batch_size", "Changes per batch", self.commit_batch_size.clone());
+        into.register("tasks", "Tasks that have not ended, by state", self.tasks.clone());
+        into.register("runners_online", "Attached runners", self.runners_online.clone());
+        into.register("subscriptions", "Open subscriptions", self.subscriptions.clone());
+        into.register(
+            "subscriptions_lagged",
+            "Subscriptions ended because their reader was too slow",
+            self.subscriptions_lagged.clone(),
+        );
+        into.register("events", "Events committed since the start", self.events.clone());
+        into.register(
+            "events_latest_seq",
+            "Number of the last committed event",
+            self.events_latest_seq.clone(),
+        );
+        into.register("store_bytes", "Bytes on disk, by part", self.store_bytes.clone());
+        into.register("connections", "Open connections on both ports", self.connections.clone());
+        into.register(
+            "connections_refused",
+            "Connections turned away at the limit",
+            self.connections_refused.clone(),
+        );
+    }
+
+    /// Prepares the metrics of every method, in the order of the table.
+    pub fn prepare(&self, methods: impl Iterator<Item = &'static str>) {
+        self.methods.get_or_init(|| {
+            methods
+                .map(|name| MethodMetrics {
+                    name,
+                    answered: self
+                        .calls
+                        .get_or_create_owned(&[("method", name), ("outcome", "ok")]),
+                    seconds: self.seconds.get_or_create_owned(&[("method", name)]),
+                })
+                .collect()
+        });
+    }
+
+    /// Counts a call of the method at `index` of the table.
+    pub fn called(&self, index: usize, watch: Stopwatch, failed: Option<Code>) {
+        let Some(method) = self.methods.get().and_then(|methods| methods.get(index)) else {
+            return;
+        };
+        method.seconds.observe(watch.elapsed().as_secs_f64());
+        match failed {
+            None => method.answered.inc(),
+            Some(code) => {
+                self.calls.get_or_create(&[("method", method.name), ("outcome", code.name())]).inc()
+            }
+        };
+    }
+
+    /// A number for the next request, unique while the process lives.
+    pub fn next_request(&self) -> u64 {
+        self.requests.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The gauge of tasks in a state, to be kept by whoever counts them.
+    pub fn tasks(&self, state: &'static str) -> Gauge {
+        self.tasks.get_or_create_owned(&[("state", state)])
+    }
+
+    /// The gauge of bytes on disk of a part, such as `journal` or `state`.
+    pub fn store_bytes(&self, part: &'static str) -> Gauge {
+        self.store_bytes.get_or_create_owned(&[("part", part)])
+    }
+
+    /// All of them as Prometheus reads them.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_named_in_base_units() {
+        let metrics = Metrics::default();
+        metrics.prepare(["job.load"].into_iter());
+        metrics.called(0, Stopwatch::start(), None);
+        metrics.called(0, Stopwatch::start(), Some(Code::NotFound));
+        metrics.tasks("Started").set(2);
+        metrics.store_bytes("journal").set(3);
+        let text = metrics.render();
+        for line in [
+            "muster_build_info{version=",
+            r#"muster_rpc_calls_total{method="job.load",outcome="ok"} 1"#,
+            r#"muster_rpc_calls_total{method="job.load",outcome="NotFound"} 1"#,
+            r#"muster_rpc_seconds_count{method="job.load"} 2"#,
+            "muster_engine_queue_depth 0",
+            "muster_commit_seconds_count 0",
+            "muster_commit_batch_size_count 0",
+            r#"muster_tasks{state="Started"} 2"#,
+            "muster_runners_online 0",
+            "muster_subscriptions 0",
+            "muster_events_total 0",
+            r#"muster_store_bytes{part="journal"} 3"#,
+            "muster_connections 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in\n{text}");
+        }
+    }
+}
