@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,22 +79,45 @@ async fn follow(mut news: broadcast::Receiver<Arc<RawValue>>, pending: PendingSu
     }
 }
 
+/// A file that is appended to durably, removed in the end.
+#[derive(Debug)]
+pub(super) struct Appender {
+    file: File,
+    path: PathBuf,
+    record: Vec<u8>,
+}
+
+impl Appender {
+    pub(super) fn create(dir: &Path, bytes: usize) -> anyhow::Result<Self> {
+        let path = dir.join("appends");
+        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        Ok(Self { file, path, record: vec![b'x'; bytes] })
+    }
+
+    /// Appends a record; returns when it is on disk.
+    pub(super) fn append(&mut self) -> anyhow::Result<()> {
+        self.file.write_all(&self.record)?;
+        Ok(self.file.sync_data()?)
+    }
+}
+
+impl Drop for Appender {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
 /// How long each of many appends of `bytes` with fdatasync takes.
 ///
 /// # Errors
 /// When the directory cannot be written to.
 pub(super) fn appends(dir: &Path, count: usize, bytes: usize) -> anyhow::Result<Vec<Duration>> {
-    let path = dir.join("appends");
-    let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-    let record = vec![b'x'; bytes];
+    let mut file = Appender::create(dir, bytes)?;
     let mut times = Vec::with_capacity(count);
     for _ in 0..count {
         let start = now();
-        file.write_all(&record)?;
-        file.sync_data()?;
+        file.append()?;
         times.push(start.elapsed());
     }
-    drop(file);
-    std::fs::remove_file(path)?;
     Ok(times)
 }
