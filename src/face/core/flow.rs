@@ -163,7 +163,7 @@ fn rows(store: &Store, key: (u32, u32)) -> Result<Option<(FlowRow, Option<FlowRu
 }
 
 /// Whether the flow's result has to be collected from its jobs.
-fn has_results(run: Option<&FlowRunRow>) -> bool {
+pub(super) fn has_results(run: Option<&FlowRunRow>) -> bool {
     run.is_some_and(|run| run.status == Status::Finished && run.has_results)
 }
 

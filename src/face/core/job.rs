@@ -88,7 +88,7 @@ impl JobCreate {
         Ok(())
     }
 
-    fn into_row(self, created_at: Millis, updated_at: Millis) -> JobRow {
+    pub(super) fn into_row(self, created_at: Millis, updated_at: Millis) -> JobRow {
         JobRow {
             script: self.script,
             language: self.script_type.into(),

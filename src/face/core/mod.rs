@@ -8,13 +8,17 @@ pub mod flow;
 pub mod flow_drawing;
 pub mod flow_graph;
 pub mod flow_progress;
+pub mod flow_runs;
 pub mod job;
 pub mod job_history;
+pub mod job_runs;
 mod members;
 pub mod message;
 mod message_kind;
 pub mod page;
+mod parcel;
 pub mod runner;
+pub mod runner_sessions;
 mod sweep;
 pub mod system;
 
