@@ -14,7 +14,6 @@ use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::value::RawValue;
 use tokio::sync::broadcast;
 
-use super::child::Endpoints;
 use super::clock::now;
 use super::coordinator::Coordinator;
 
@@ -43,7 +42,7 @@ pub(super) async fn serve(dir: &Path) -> anyhow::Result<()> {
     let coordinator = Coordinator::start(File::create(dir.join("journal"))?)?;
     let bare = Bare { news: broadcast::channel(64).0, coordinator };
     let handle = server.start(methods(bare)?);
-    let endpoints = serde_json::to_vec(&Endpoints { http: at, ws: at })?;
+    let endpoints = format!(r#"{{"http":"{at}","ws":"{at}"}}"#);
     std::fs::write(dir.join("endpoints.part"), endpoints)?;
     std::fs::rename(dir.join("endpoints.part"), dir.join("endpoints.json"))?;
     handle.stopped().await;

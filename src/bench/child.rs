@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::clock::now;
 use super::http::Http;
@@ -18,12 +18,26 @@ use super::http::Http;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Where a server listens; it says so in `endpoints.json` of its directory.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug)]
 pub struct Endpoints {
     /// For HTTP.
     pub http: SocketAddr,
     /// For WebSocket.
     pub ws: SocketAddr,
+}
+
+impl Endpoints {
+    /// As the file has them, URLs or plain addresses.
+    fn parse(text: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Published {
+            http: String,
+            ws: String,
+        }
+        let published: Published = serde_json::from_slice(text).ok()?;
+        let address = |url: &str| url.rsplit('/').find(|part| !part.is_empty())?.parse().ok();
+        Some(Self { http: address(&published.http)?, ws: address(&published.ws)? })
+    }
 }
 
 /// A server in a process of its own, killed when dropped.
@@ -94,7 +108,7 @@ impl Child {
         let mut process = command.spawn().context("starting the server")?;
         let at = loop {
             let text = fs::read(&endpoints).unwrap_or_default();
-            if let Ok(at) = serde_json::from_slice(&text) {
+            if let Some(at) = Endpoints::parse(&text) {
                 break at;
             }
             let ended = process.try_wait()?;
@@ -167,4 +181,21 @@ pub fn disk_bytes(dir: &Path) -> std::io::Result<u64> {
             if metadata.is_dir() { disk_bytes(&entry.path())? } else { metadata.blocks() * 512 };
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_are_read_as_urls_and_as_addresses() {
+        for text in [
+            r#"{"pid":1,"http":"http://127.0.0.1:5","ws":"ws://127.0.0.1:6/"}"#,
+            r#"{"http":"127.0.0.1:5","ws":"127.0.0.1:6"}"#,
+        ] {
+            let at = Endpoints::parse(text.as_bytes()).unwrap();
+            assert_eq!((at.http.port(), at.ws.port()), (5, 6));
+        }
+        assert!(Endpoints::parse(b"{").is_none());
+    }
 }
