@@ -64,7 +64,10 @@ async fn until_stopped(config: Config) -> Result {
 pub(super) async fn close(app: &Arc<App>) {
     let limit = app.config.drain_timeout;
     let app = Arc::clone(app);
-    let closing = tokio::task::spawn_blocking(move || app.store.close());
+    let closing = tokio::task::spawn_blocking(move || {
+        app.engine.stop();
+        app.store.close();
+    });
     if tokio::time::timeout(limit, closing).await.is_err() {
         tracing::warn!("the store did not close in time");
     }
