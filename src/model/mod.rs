@@ -6,6 +6,7 @@ pub mod event;
 pub mod flow;
 pub mod gate;
 pub mod message;
+pub mod protocol;
 pub mod render;
 pub mod rendering;
 pub mod task;

@@ -14,7 +14,7 @@ pub mod local;
 mod logs;
 mod outbox;
 pub mod process;
-pub mod protocol;
+pub use crate::model::protocol;
 mod reap;
 pub mod sandbox;
 pub mod script;

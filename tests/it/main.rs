@@ -1,5 +1,21 @@
-//! Black-box tests.
+//! Black-box tests: one binary, one module per topic.
+#![allow(missing_docs, missing_debug_implementations, unreachable_pub)]
+#![allow(clippy::expect_used, reason = "clippy sees helpers outside #[test] as shipped code")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
-
+mod actor;
+mod context;
+mod events;
+mod flow;
+mod guards;
+mod job;
+mod limits;
+mod message;
+mod pages;
+mod push;
 mod runner;
+mod seed;
+mod server;
+mod surface;
+mod system;
+mod wire;

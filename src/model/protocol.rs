@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::model::Millis;
+use super::Millis;
 
 /// Results of jobs by job id, each a map of strings.
 pub type Inputs = BTreeMap<u32, BTreeMap<String, String>>;
