@@ -12,6 +12,7 @@ mod job;
 mod limits;
 mod message;
 mod pages;
+mod process;
 mod push;
 mod runner;
 mod seed;

@@ -80,7 +80,7 @@ fn fill() {
     for base in (0..JOBS_TOTAL).step_by(250) {
         let mut tx = store.begin();
         for id in base..base + 250 {
-            let done = tx.attempt(|tx| Ok(tx.put(JOBS, &(1, 1, id), &job(id))?));
+            let done = tx.put(JOBS, &(1, 1, id), &job(id));
             done.unwrap();
             tx.emit(1, draft(id, "Dispatched"));
         }
@@ -89,7 +89,7 @@ fn fill() {
             let mut tx = store.begin();
             for id in base..base + 250 {
                 let _: Option<TaskRow> = tx.get(TASKS, &(1, 1, id)).unwrap();
-                tx.attempt(|tx| Ok(tx.put(TASKS, &(1, 1, id), &task(id, status))?)).unwrap();
+                tx.put(TASKS, &(1, 1, id), &task(id, status)).unwrap();
                 tx.emit(1, draft(id, "Started"));
             }
             store.submit(tx, |done| done.unwrap());
