@@ -8,6 +8,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 
 use super::batch::{Changes, Position};
+use super::blob::Blobs;
 use super::journal::Journal;
 use super::log::Log;
 use super::state::State;
@@ -25,6 +26,7 @@ pub(super) struct Core {
     pub(super) dir: PathBuf,
     pub(super) state: State,
     pub(super) journal: Box<dyn Journal>,
+    pub(super) blobs: Blobs,
     pub(super) log: Log,
     pub(super) pipeline: Pipeline,
     pub(super) background: Background,
@@ -39,7 +41,8 @@ impl Core {
     ) -> Result<V, StoreError> {
         match stored.split_first() {
             Some((&PLAIN, bytes)) => table.decode(bytes),
-            Some((&BLOB, _)) | Some(_) | None => {
+            Some((&BLOB, reference)) => table.decode(&self.blobs.load(reference)?),
+            Some(_) | None => {
                 let reason = "unknown kind of value".to_owned();
                 Err(StoreError::Value { table: table.name(), reason })
             }

@@ -6,12 +6,14 @@
 
 mod apply;
 mod batch;
+mod blob;
 mod commit;
 mod core;
 mod follow;
 mod journal;
 mod key;
 mod log;
+mod migrate;
 mod record;
 mod segment;
 mod state;
@@ -39,6 +41,7 @@ use parking_lot::Mutex;
 pub use table::*;
 pub use tx::{Draft, Tx};
 
+use self::blob::Blobs;
 use self::commit::Submission;
 use self::core::{Background, Core, Pipeline};
 use self::log::Log;
@@ -93,6 +96,12 @@ pub enum StoreError {
         /// The newest one that is known.
         known: u64,
     },
+    /// A directory has data in it, but it is not ours, or was not finished.
+    #[error("{} is not a complete data directory of muster", .0.display())]
+    Foreign(PathBuf),
+    /// A directory that must be empty is not.
+    #[error("{} is not empty", .0.display())]
+    NotEmpty(PathBuf),
     /// A file is not what it was when it was written.
     #[error("{} is damaged at byte {offset}: {reason}", path.display())]
     Damaged {
@@ -164,6 +173,8 @@ pub struct Stats {
     pub journal_bytes: u64,
     /// Disk space of the state, bytes.
     pub state_bytes: u64,
+    /// Disk space of large values, bytes.
+    pub blob_bytes: u64,
     /// Memory of changes that are in the journal only, bytes.
     pub pending_bytes: u64,
     /// The oldest event held.
@@ -196,10 +207,12 @@ impl Store {
         std::fs::create_dir_all(&options.dir)
             .map_err(StoreError::io("creating the data directory"))?;
         let lock = lock(&options.dir)?;
+        migrate::prepare(&options.dir)?;
         let state = State::open(&options.dir.join("state"), options.cache_bytes)?;
         let journal = Segments::open(&options.dir.join("journal"), state.position())?;
         let (first, last) = (journal.first(), journal.last());
         let core = Arc::new(Core {
+            blobs: Blobs::open(&options.dir.join("blobs"))?,
             log: Log::new(&options, first, last),
             dir: options.dir,
             state,
@@ -364,6 +377,7 @@ impl Store {
         Ok(Stats {
             journal_bytes: self.core.journal.bytes(),
             state_bytes: self.core.state.disk_bytes()?,
+            blob_bytes: self.core.blobs.bytes(),
             pending_bytes: self.core.state.pending_bytes(),
             oldest: self.oldest(),
             latest: self.latest(),

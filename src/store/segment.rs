@@ -112,6 +112,11 @@ impl Segments {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn end(&self) -> u64 {
+        self.writer.lock().segment.end.load(Ordering::Acquire)
+    }
+
     fn roll(&self, writer: &mut Writer) -> Result<(), StoreError> {
         writer.truncate()?;
         let segment = Arc::new(Segment::create(&self.dir, self.last())?);

@@ -1,5 +1,8 @@
 //! The store as a whole.
 
+mod measure;
+mod segment;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -80,6 +83,7 @@ fn what_was_committed_is_there_after_a_clean_restart_and_after_none() {
     let rows = all(&store);
     assert_eq!(rows.len(), 39);
     copy(&dir.path().join("journal"), &crashed.path().join("journal"));
+    std::fs::copy(dir.path().join("format"), crashed.path().join("format")).unwrap();
     drop(store);
     for dir in [&dir, &crashed] {
         let store = open(dir.path());
