@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::batch::Position;
+use super::blob;
 use super::core::{Core, Reason};
 
 /// How long changes stay in memory, where later ones to the same rows replace them.
@@ -17,6 +18,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const ROUNDS: u32 = 30;
 /// … and when the journal has grown so much, which bounds what a restart must replay.
 const JOURNAL_BYTES: u64 = 32 << 20;
+/// Large values written that are worth looking for unused ones.
+const COLLECT_BYTES: u64 = 64 << 20;
 /// Changes written to sled at once while catching up, bytes.
 const CATCH_UP_BYTES: u64 = 8 << 20;
 
@@ -63,21 +66,20 @@ impl Work<'_> {
         let due = self.unsynced >= ROUNDS || grown >= JOURNAL_BYTES || reason != Reason::Changes;
         if due && self.unsynced > 0 {
             checkpoint(self.core)?;
+            let blobs = &self.core.blobs;
+            if blobs.written() >= COLLECT_BYTES.max(blobs.bytes() / 2) {
+                collect(self.core)?;
+            }
             self.unsynced = 0;
             self.journal_bytes = self.core.journal.bytes();
         }
         Ok(())
     }
 
-    /// Sled stays failed until it is opened again.
     fn retry(&mut self) {
         self.unsynced += 1;
-        let before = self.core.state.stored();
-        let reopen = AssertUnwindSafe(|| {
-            self.core.state.reopen()?;
-            catch_up_disk(self.core, before)
-        });
-        let outcome = catch_unwind(reopen).unwrap_or(Err(StoreError::Panicked("reopening sled")));
+        let again = AssertUnwindSafe(|| reopen(self.core));
+        let outcome = catch_unwind(again).unwrap_or(Err(StoreError::Panicked("reopening sled")));
         if let Err(err) = &outcome {
             tracing::error!(%err, "the state could not be opened again");
         }
@@ -87,11 +89,33 @@ impl Work<'_> {
     }
 }
 
-/// Makes the state durable; then the journal is needed for nothing but events.
+/// Opens sled again, which stays failed once it has, and brings it back to where it was.
+pub(super) fn reopen(core: &Core) -> Result<(), StoreError> {
+    let before = core.state.stored();
+    core.state.reopen()?;
+    catch_up_disk(core, before)
+}
+
+/// Makes the state durable; then the journal is needed for nothing but events, and backups.
 pub(super) fn checkpoint(core: &Core) -> Result<(), StoreError> {
     let stored = core.state.sync()?;
     let seq = core.log.oldest().saturating_sub(1);
-    core.journal.forget(Position { number: stored.number, seq })
+    let pinned = core.pinned.lock();
+    let number = pinned.map_or(stored.number, |pinned| pinned.min(stored.number));
+    core.journal.forget(Position { number, seq })
+}
+
+/// Removes the files of large values that no row refers to any more, unless a backup reads them.
+pub(super) fn collect(core: &Core) -> Result<(), StoreError> {
+    let Some(_archiving) = core.archiving.try_lock() else { return Ok(()) };
+    core.blobs.collect(|mark| {
+        core.state.each(|_, value| {
+            if let Some(digest) = blob::reference(value) {
+                mark(digest);
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Brings the state to where the journal is, after opening.
@@ -119,7 +143,7 @@ fn catch_up_disk(core: &Core, until: Position) -> Result<(), StoreError> {
     }
     let mut failed = Ok(());
     core.journal.read(from.number, &mut |batch| {
-        let rows = batch.changes.iter().map(|(key, value)| (key, value.as_ref()));
+        let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
         failed = core.state.write(rows, batch.position());
         if failed.is_ok() && batch.number < until.number {
             ControlFlow::Continue(())

@@ -163,6 +163,37 @@ impl State {
         Ok(merge.last)
     }
 
+    /// Hands every stored row, whatever its table, to `visit`, in key order.
+    pub(super) fn each(
+        &self,
+        visit: impl FnMut(&KeyBytes, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.each_below(&KeyBytes::new(), visit)
+    }
+
+    /// The same for the rows below `prefix`.
+    pub(super) fn each_below(
+        &self,
+        prefix: &KeyBytes,
+        mut visit: impl FnMut(&KeyBytes, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (mut next, mut found) = (None::<KeyBytes>, Vec::new());
+        loop {
+            let start = match &next {
+                Some(key) => Bound::Excluded(key.as_slice()),
+                None => Bound::Included(prefix.as_slice()),
+            };
+            let more = self.rows(&[], prefix, start, PAGE, &mut found)?;
+            for (key, value) in found.drain(..).filter(|(key, _)| key.as_slice() != POSITION) {
+                visit(&key, &value)?;
+            }
+            match more {
+                Some(last) => next = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     fn disk(&self) -> Result<Shared<'_>, StoreError> {
         RwLockReadGuard::try_map(self.disk.read(), Option::as_ref)
             .map_err(|_| StoreError::Reopening)
@@ -201,7 +232,8 @@ impl State {
 
     /// Writes what was frozen to sled, after which it is no longer needed in memory.
     fn store(&self, frozen: &Frozen) -> Result<(), StoreError> {
-        self.write(frozen.changes.iter().map(|(k, v)| (k, v.as_ref())), frozen.position)?;
+        let rows = frozen.changes.iter().map(|(key, value)| (key, value.as_deref()));
+        self.write(rows, frozen.position)?;
         let done = self.layers.write().frozen.take();
         drop(done);
         Ok(())
@@ -210,14 +242,14 @@ impl State {
     /// Writes rows to sled in chunks; with the last one sled is at `position`.
     pub(super) fn write<'r>(
         &self,
-        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r Value>)>,
+        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
         position: Position,
     ) -> Result<(), StoreError> {
         let disk = self.disk()?;
         let (mut batch, mut count) = (sled::Batch::default(), 0);
         for (key, value) in rows {
             match value {
-                Some(value) => batch.insert(key.as_slice(), &**value),
+                Some(value) => batch.insert(key.as_slice(), value),
                 None => batch.remove(key.as_slice()),
             }
             count += 1;
@@ -239,6 +271,18 @@ impl State {
         // Sled asks the system to write, but not the disk.
         sync_files(&self.dir).map_err(StoreError::io("syncing the state"))?;
         Ok(position)
+    }
+
+    /// As after a crash that lost all that sled had not synced.
+    #[cfg(test)]
+    pub(super) fn forget_for_test(&self) {
+        let position = encode_position(Position { number: 20, seq: 20 });
+        let guard = self.disk.read();
+        let rows = &guard.as_ref().unwrap().rows;
+        rows.insert(POSITION, position).unwrap();
+        for row in rows.iter().keys().skip(21) {
+            rows.remove(row.unwrap()).unwrap();
+        }
     }
 
     /// Opens sled again after it failed, which it does for good; it may be less far then.
