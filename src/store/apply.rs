@@ -26,14 +26,17 @@ const CATCH_UP_BYTES: u64 = 8 << 20;
 /// Runs until it is told to stop.
 pub(super) fn run(core: &Core) {
     let mut work = Work { core, unsynced: 0, journal_bytes: core.journal.bytes() };
+    let mut failed = false;
     loop {
         let reason = core.background.wait(LINGER, (work.unsynced > 0).then_some(IDLE));
         let round = AssertUnwindSafe(|| work.round(reason));
         let outcome = catch_unwind(round).unwrap_or(Err(StoreError::Panicked("writing to sled")));
-        if let Err(err) = &outcome {
-            tracing::error!(%err, "the state could not be written");
+        if let Err(err) = &outcome
+            && !failed
+        {
+            tracing::error!(%err, "the state could not be written; it is tried every second");
         }
-        let failed = outcome.is_err();
+        failed = outcome.is_err();
         core.background.report(outcome.map_err(Arc::new));
         if reason == Reason::Stop {
             return;
@@ -81,7 +84,7 @@ impl Work<'_> {
         let again = AssertUnwindSafe(|| reopen(self.core));
         let outcome = catch_unwind(again).unwrap_or(Err(StoreError::Panicked("reopening sled")));
         if let Err(err) = &outcome {
-            tracing::error!(%err, "the state could not be opened again");
+            tracing::debug!(%err, "the state could not be opened again");
         }
         self.core.background.report(outcome.map_err(Arc::new));
         // What was frozen still is; the next round begins with it.
@@ -91,9 +94,21 @@ impl Work<'_> {
 
 /// Opens sled again, which stays failed once it has, and brings it back to where it was.
 pub(super) fn reopen(core: &Core) -> Result<(), StoreError> {
-    let before = core.state.stored();
-    core.state.reopen()?;
-    catch_up_disk(core, before)
+    // Until there is room to write, the failed one can at least be read.
+    core.check_space(core.state.pending_bytes())?;
+    core.state.reopen(|disk, from, until| {
+        let mut failed = Ok(());
+        core.journal.read(from.number, &mut |batch| {
+            let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
+            failed = disk.write(rows, batch.position());
+            if failed.is_ok() && batch.number < until.number {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        failed
+    })
 }
 
 /// Makes the state durable; then the journal is needed for nothing but events, and backups.
@@ -131,25 +146,6 @@ pub(super) fn catch_up(core: &Core) -> Result<(), StoreError> {
             failed = core.state.settle().map(drop);
         }
         if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    failed
-}
-
-/// Brings sled, opened again, back to where it was; what comes after is in memory.
-fn catch_up_disk(core: &Core, until: Position) -> Result<(), StoreError> {
-    let from = core.state.stored();
-    if from >= until {
-        return Ok(());
-    }
-    let mut failed = Ok(());
-    core.journal.read(from.number, &mut |batch| {
-        let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
-        failed = core.state.write(rows, batch.position());
-        if failed.is_ok() && batch.number < until.number {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
     })?;
     failed
 }

@@ -100,7 +100,8 @@ impl Core {
         }
     }
 
-    fn check_space(&self, pending: u64) -> Result<(), StoreError> {
+    /// Checks that there is disk space for what is in memory, and some more.
+    pub(super) fn check_space(&self, pending: u64) -> Result<(), StoreError> {
         let stat = nix::sys::statvfs::statvfs(&self.dir)
             .map_err(|err| StoreError::Io { what: "asking for free space", source: err.into() })?;
         let free = stat.blocks_available().saturating_mul(stat.fragment_size());

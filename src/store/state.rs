@@ -36,8 +36,9 @@ pub(super) struct State {
     turn: Mutex<()>,
 }
 
+/// An open sled.
 #[derive(Debug)]
-struct Disk {
+pub(super) struct Disk {
     db: sled::Db,
     rows: sled::Tree,
 }
@@ -245,21 +246,7 @@ impl State {
         rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
         position: Position,
     ) -> Result<(), StoreError> {
-        let disk = self.disk()?;
-        let (mut batch, mut count) = (sled::Batch::default(), 0);
-        for (key, value) in rows {
-            match value {
-                Some(value) => batch.insert(key.as_slice(), value),
-                None => batch.remove(key.as_slice()),
-            }
-            count += 1;
-            if count == CHUNK {
-                disk.rows.apply_batch(std::mem::take(&mut batch))?;
-                count = 0;
-            }
-        }
-        batch.insert(POSITION, encode_position(position));
-        disk.rows.apply_batch(batch)?;
+        self.disk()?.write(rows, position)?;
         *self.stored.lock() = position;
         Ok(())
     }
@@ -285,15 +272,23 @@ impl State {
         }
     }
 
-    /// Opens sled again after it failed, which it does for good; it may be less far then.
-    pub(super) fn reopen(&self) -> Result<Position, StoreError> {
-        let mut disk = self.disk.write();
-        drop(disk.take());
-        let opened = Disk::open(&self.dir, self.cache_bytes)?;
-        let position = opened.position()?;
-        *disk = Some(opened);
-        *self.stored.lock() = position;
-        Ok(position)
+    /// Opens sled again after it failed, which it does for good.
+    ///
+    /// It may be less far then; `catch_up` brings it from there to where it was, before anyone
+    /// reads from it. What came after that is in memory.
+    pub(super) fn reopen(
+        &self,
+        catch_up: impl FnOnce(&Disk, Position, Position) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock();
+        drop(self.disk.write().take());
+        let disk = Disk::open(&self.dir, self.cache_bytes)?;
+        let (from, until) = (disk.position()?, self.stored());
+        if from < until {
+            catch_up(&disk, from, until)?;
+        }
+        *self.disk.write() = Some(disk);
+        Ok(())
     }
 
     /// Disk space it takes, bytes.
@@ -322,6 +317,27 @@ impl Disk {
         };
         let rows = db.open_tree("rows")?;
         Ok(Self { db, rows })
+    }
+
+    pub(super) fn write<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let (mut batch, mut count) = (sled::Batch::default(), 0);
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
+            }
+            count += 1;
+            if count == CHUNK {
+                self.rows.apply_batch(std::mem::take(&mut batch))?;
+                count = 0;
+            }
+        }
+        batch.insert(POSITION, encode_position(position));
+        Ok(self.rows.apply_batch(batch)?)
     }
 
     fn position(&self) -> Result<Position, StoreError> {

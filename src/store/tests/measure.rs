@@ -134,6 +134,14 @@ fn open() {
 
 #[test]
 #[ignore = "measures"]
+fn smaller() {
+    let started = now();
+    println!("{:?} in {:?}", compact(&dir()).unwrap(), started.elapsed());
+    println!("{} bytes on disk per job", du(&dir()) / u64::from(JOBS_TOTAL));
+}
+
+#[test]
+#[ignore = "measures"]
 fn latency() {
     let dir = tempfile::TempDir::new_in(".").unwrap();
     let store = Store::open(Options::new(dir.path())).unwrap();
