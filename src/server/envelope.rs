@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn deep_params_are_no_danger() {
-        let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+        let deep = "[".repeat(100_000) + "]".repeat(100_000).as_str();
         let text = format!(r#"{{"jsonrpc":"2.0","method":"m","params":{deep},"id":1}}"#);
         assert!(Envelope::read(&text).is_ok());
     }

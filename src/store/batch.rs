@@ -71,6 +71,8 @@ pub struct Batch {
     /// Its events, numbered on from `seq_before`.
     pub events: Vec<Arc<Logged>>,
     pub(super) changes: Arc<Changes>,
+    /// Whether a value among them is to become a file of its own.
+    pub(super) large: bool,
 }
 
 impl Batch {
@@ -139,7 +141,7 @@ impl Batch {
             seq = seq.checked_add(1)?;
             events.push(Arc::new(Logged::new(take_event(bytes, seq)?)));
         }
-        Some(Self { number, seq_before, events, changes: Arc::default() })
+        Some(Self { number, seq_before, events, changes: Arc::default(), large: false })
     }
 }
 
@@ -149,10 +151,9 @@ fn put_event(out: &mut Vec<u8>, event: &Event) {
     if let Some(context) = event.context_id {
         out.extend_from_slice(&context.to_le_bytes());
     }
-    for text in [Some(&event.kind), Some(&event.subject), event.group.as_ref(), Some(&event.data)] {
-        if let Some(text) = text {
-            put_bytes(out, text.as_bytes());
-        }
+    let texts = [Some(&event.kind), Some(&event.subject), event.group.as_ref(), Some(&event.data)];
+    for text in texts.into_iter().flatten() {
+        put_bytes(out, text.as_bytes());
     }
 }
 
@@ -258,7 +259,7 @@ mod tests {
             let changes: Changes =
                 rows.into_iter().map(|(k, v)| (KeyBytes::from(&*k), v.map(Arc::from))).collect();
             let batch =
-                Batch { number: 3, seq_before: 7, events: events.collect(), changes: Arc::new(changes) };
+                Batch { number: 3, seq_before: 7, events: events.collect(), changes: Arc::new(changes), large: false };
             let mut bytes = vec![];
             batch.encode(&mut bytes);
             let back = Batch::decode(&mut bytes.as_slice()).unwrap();

@@ -52,7 +52,7 @@ pub(super) fn run(
             batches.push(next.batch);
             replies.push(next.done);
         }
-        let outcome = commit(core, &batches);
+        let outcome = commit(core, &mut batches);
         observe(Committed {
             batches: batches.len(),
             changes: batches.iter().map(|batch| batch.changes.len()).sum(),
@@ -70,7 +70,7 @@ pub(super) fn run(
     }
 }
 
-fn commit(core: &Core, batches: &[Batch]) -> Result<(), Arc<StoreError>> {
+fn commit(core: &Core, batches: &mut [Batch]) -> Result<(), Arc<StoreError>> {
     let outcome = match core.pipeline.failure() {
         Some(cause) => Err(cause),
         None => catch_unwind(AssertUnwindSafe(|| append(core, batches)))
@@ -82,8 +82,9 @@ fn commit(core: &Core, batches: &[Batch]) -> Result<(), Arc<StoreError>> {
     outcome
 }
 
-fn append(core: &Core, batches: &[Batch]) -> Result<(), Arc<StoreError>> {
+fn append(core: &Core, batches: &mut [Batch]) -> Result<(), Arc<StoreError>> {
     core.make_room()?;
+    let _writing = core.blobs.spill(batches)?;
     core.journal.append(batches)?;
     let Some(last) = batches.last() else { return Ok(()) };
     let waiting = core.state.apply(batches.iter().map(|b| (&*b.changes, b.position())));

@@ -4,6 +4,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::{Batch, Changes, Logged, Position, Value};
+use super::blob::LARGE;
 use super::core::Core;
 use super::{Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
@@ -43,6 +44,7 @@ pub struct Tx<'a> {
     /// What was staged before, for each change since the last mark.
     undo: Vec<(KeyBytes, Option<Option<Value>>)>,
     events: Vec<Arc<Logged>>,
+    large: bool,
     buffer: Vec<u8>,
 }
 
@@ -56,6 +58,7 @@ impl<'a> Tx<'a> {
             staged: Changes::new(),
             undo: vec![],
             events: vec![],
+            large: false,
             buffer: vec![],
         }
     }
@@ -114,6 +117,7 @@ impl<'a> Tx<'a> {
         value: &V,
     ) -> Result<(), StoreError> {
         let bytes = table.encode(value, &mut self.buffer)?;
+        self.large |= bytes.len() > LARGE;
         self.stage(table.key(key), Some(bytes));
         Ok(())
     }
@@ -148,22 +152,13 @@ impl<'a> Tx<'a> {
         self.events.truncate(mark.events);
     }
 
-    /// Whether nothing has been staged.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.staged.is_empty() && self.events.is_empty()
-    }
-
-    /// How many rows and events have been staged, to end a batch before it is too large.
-    pub(crate) fn len(&self) -> usize {
-        self.staged.len() + self.events.len()
-    }
-
     pub(super) fn finish(self) -> Batch {
         Batch {
             number: self.before.number + 1,
             seq_before: self.before.seq,
             events: self.events,
             changes: Arc::new(self.staged),
+            large: self.large,
         }
     }
 

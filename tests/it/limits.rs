@@ -87,7 +87,7 @@ async fn a_panic_is_answered_and_hurts_nobody_else() {
 #[tokio::test]
 async fn a_body_that_is_too_large_is_refused() {
     let server = TestServer::with(|config| config.max_body_bytes = 1_000).await;
-    let large = call(1, "system.ping") + &" ".repeat(200_000);
+    let large = call(1, "system.ping") + " ".repeat(200_000).as_str();
     let (status, body) = server.raw("POST", "/", &large).await;
     assert_eq!((status, code_of(&body)), (413, -32005), "{body}");
     assert_eq!(body["error"]["data"]["limit"], 1_000);
@@ -108,7 +108,7 @@ async fn a_body_that_is_too_large_is_refused() {
 async fn a_message_that_is_too_large_is_refused() {
     let server = TestServer::with(|config| config.max_body_bytes = 1_000).await;
     let mut socket = server.socket().await;
-    let large = call(1, "system.ping") + &" ".repeat(4_000_000);
+    let large = call(1, "system.ping") + " ".repeat(4_000_000).as_str();
     socket.0.send(Message::text(large)).await.unwrap();
     let refused = socket.hear().await.unwrap();
     assert_eq!((code_of(&refused), &refused["id"]), (-32005, &Value::Null));
@@ -182,7 +182,7 @@ async fn a_stop_lets_calls_finish_and_closes_connections() {
     let ping = call(3, "system.ping");
     let head =
         format!("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", ping.len());
-    idle.write_all((head + &ping).as_bytes()).await.unwrap();
+    idle.write_all((head + ping.as_str()).as_bytes()).await.unwrap();
     assert!(idle.readable().await.is_ok());
     let stop = tokio::spawn(server.at.stop());
     assert_eq!(socket.hear().await.unwrap()["result"], "late");
@@ -207,7 +207,7 @@ async fn a_stop_does_not_wait_for_ever() {
 #[tokio::test]
 async fn deep_and_broken_documents_are_clear_errors() {
     let server = TestServer::start().await;
-    let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+    let deep = "[".repeat(200_000) + "]".repeat(200_000).as_str();
     let call = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"rpc.discover","params":{{"profile":{deep}}}}}"#
     );

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
-mod calls;
+mod built_in;
 mod context;
 mod events;
 mod flow;
@@ -13,6 +13,7 @@ mod job;
 mod limits;
 mod message;
 mod pages;
+mod process;
 mod push;
 mod runner;
 mod seed;

@@ -1,8 +1,13 @@
 //! The store as a whole.
 
+mod archive;
+mod full;
+mod measure;
+mod segment;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -80,6 +85,7 @@ fn what_was_committed_is_there_after_a_clean_restart_and_after_none() {
     let rows = all(&store);
     assert_eq!(rows.len(), 39);
     copy(&dir.path().join("journal"), &crashed.path().join("journal"));
+    std::fs::copy(dir.path().join("format"), crashed.path().join("format")).unwrap();
     drop(store);
     for dir in [&dir, &crashed] {
         let store = open(dir.path());
@@ -188,7 +194,7 @@ fn after_a_failed_append_every_batch_on_top_fails_and_nothing_remains_of_them() 
     let fails = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&fails);
     let wrap = |journal| -> Box<dyn Journal> { Box::new(Failing(journal, switch)) };
-    let store = Store::open_with(Options::new(dir.path()), wrap).unwrap();
+    let store = Store::open_with(&Options::new(dir.path()), wrap).unwrap();
     put(&store, 1, "before");
     fails.store(true, Ordering::SeqCst);
     let (sender, outcomes) = mpsc::channel();
