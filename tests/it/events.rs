@@ -2,16 +2,17 @@
 
 use serde_json::{Value, json};
 
+use crate::calls::{Core, bad_field, refused, with};
 use crate::job;
-use crate::server::{Socket, TestServer, bad_field, refused, with};
+use crate::server::Socket;
 
-async fn list(server: &TestServer, params: Value) -> Value {
+async fn list(server: &Core, params: Value) -> Value {
     server.rpc("events.list", params).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_log_has_every_change_in_order_without_gaps() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for id in 1..=5 {
         server.rpc("job.create", job::params(id)).await.unwrap();
     }
@@ -34,7 +35,7 @@ async fn the_log_has_every_change_in_order_without_gaps() {
 
 #[tokio::test]
 async fn filters_choose_by_context_kind_and_subject() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("job.create", job::params(1)).await.unwrap();
     server.rpc("job.create", job::params(11)).await.unwrap();
     server.rpc("job.delete", job::key(1)).await.unwrap();
@@ -58,7 +59,7 @@ async fn filters_choose_by_context_kind_and_subject() {
 }
 
 /// Subscribes on a socket of its own; the subscription's id comes with it.
-async fn follow(server: &TestServer, method: &str, params: Value) -> (Socket, Value) {
+async fn follow(server: &Core, method: &str, params: Value) -> (Socket, Value) {
     let mut socket = server.socket().await;
     let call = json!({ "jsonrpc": "2.0", "id": "a", "method": method, "params": params });
     let mut answer = socket.ask(&call.to_string()).await;
@@ -85,7 +86,7 @@ fn event(kind: &str, subject: &str) -> (String, String) {
 
 #[tokio::test]
 async fn a_job_is_followed_from_where_one_says_and_live() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("job.create", job::params(3)).await.unwrap();
     server.rpc("job.create", job::params(33)).await.unwrap();
     let params = with(&job::key(3), "since", json!(0));
@@ -106,7 +107,7 @@ async fn a_job_is_followed_from_where_one_says_and_live() {
 
 #[tokio::test]
 async fn a_flow_is_followed_with_the_status_of_its_jobs() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let params = json!({ "context_id": 1, "id": 7 });
     let (mut socket, id) = follow(&server, "flow.subscribe", params.clone()).await;
     server.rpc("job.create", job::params(1)).await.unwrap();
@@ -123,7 +124,7 @@ async fn a_flow_is_followed_with_the_status_of_its_jobs() {
 
 #[tokio::test]
 async fn messages_reach_those_who_follow_their_context() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let (mut all, all_id) = follow(&server, "message.subscribe", json!({ "context_id": 1 })).await;
     let caller = json!({ "context_id": 1, "caller_id": 43 });
     let (mut own, own_id) = follow(&server, "message.subscribe", caller).await;
