@@ -1,6 +1,6 @@
 //! The two enumerations that a message's type may come from.
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::{MessageType, ScriptType};
@@ -51,10 +51,9 @@ impl JsonSchema for MessageKind {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "MessageKind".into()
     }
-    /// Published as in the seed document, which refers to one of the two and defines the other
-    /// beside it.
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        generator.subschema_for::<MessageType>();
-        generator.subschema_for::<ScriptType>()
+        let script = generator.subschema_for::<ScriptType>();
+        let message = generator.subschema_for::<MessageType>();
+        json_schema!({ "anyOf": [script, message] })
     }
 }
