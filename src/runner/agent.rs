@@ -3,19 +3,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, pending};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::FutureExt;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
+use super::connection::{Connection, Heard};
 use super::executor::{self, Assignment, Executors, Outcome, Stop, StopReason, Stopper};
-use super::link::{Attach, Link, LinkError, Name, Notifications};
+use super::link::{Attach, Link, LinkError, Name};
 use super::logs::Logs;
 use super::outbox::{Outbox, is_passing};
 use super::protocol::{Attempt, Carried, CarriedJob, Notification, Report, ReportReply};
@@ -85,44 +86,6 @@ pub struct Agent<L> {
     failures: u32,
 }
 
-/// Where the connection stands.
-enum Connection {
-    Pausing(Pin<Box<Sleep>>),
-    Attaching(BoxFuture<'static, Result<Notifications, LinkError>>),
-    Attached(Notifications),
-    /// Not to be made again.
-    Over,
-}
-
-/// What the connection has to say.
-enum Heard {
-    PauseOver,
-    Tried(Result<Notifications, LinkError>),
-    Told(Notification<Carried>),
-    Lost,
-}
-
-impl Connection {
-    /// Cancel safe: what is under way stays in `self`.
-    async fn hear(&mut self) -> Heard {
-        match self {
-            Self::Pausing(pause) => {
-                pause.await;
-                Heard::PauseOver
-            }
-            Self::Attaching(attaching) => Heard::Tried(attaching.await),
-            Self::Attached(notifications) => {
-                notifications.next().await.map_or(Heard::Lost, Heard::Told)
-            }
-            Self::Over => pending().await,
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(self, Self::Attached(_))
-    }
-}
-
 type Call = BoxFuture<'static, Answer>;
 
 /// What came of a call.
@@ -187,6 +150,10 @@ impl<L: Link> Agent<L> {
                 }
                 Some(token) = turns.begun.recv() => self.outbox.started(&token),
                 Some(done) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    // What ended has begun before: that is said first.
+                    while let Ok(token) = turns.begun.try_recv() {
+                        self.outbox.started(&token);
+                    }
                     self.settle(done);
                 }
                 Some(answer) = turns.calls.next(), if !turns.calls.is_empty() => {
@@ -204,20 +171,17 @@ impl<L: Link> Agent<L> {
                     break Ended::Abandoned(self.outbox.len());
                 }
             }
-            if turns.ends_at.is_some() && self.outbox.is_empty() {
+            if turns.ends_at.is_some() && self.outbox.is_empty() && !turns.connection.is_up() {
                 break Ended::Drained;
             }
             self.speak(&mut turns);
         };
-        self.leave(turns, ended).await
+        drop(turns);
+        self.leave(ended).await
     }
 
-    /// Ends what still runs, then the attachment.
-    async fn leave(mut self, turns: Turns, ended: Ended) -> Ended {
-        if ended == Ended::Drained && turns.connection.is_up() {
-            // Nothing more is given out after this; the attachment ends with the connection.
-            let _ = timeout(STOPPING, self.name().drain(&*self.link)).await;
-        }
+    /// Ends what still runs.
+    async fn leave(mut self, ended: Ended) -> Ended {
         self.outbox.abandon("the runner is stopping");
         let all = async { while self.running.join_next().await.is_some() {} };
         if timeout(STOPPING, all).await.is_err() {
@@ -287,10 +251,13 @@ impl<L: Link> Agent<L> {
                 if reason.starts_with("replaced") {
                     return Some(Ended::Replaced);
                 }
-                if reason.starts_with("drained") && self.outbox.is_empty() {
-                    return Some(Ended::Drained);
+                if reason.starts_with("drained") {
+                    // Perhaps asked for by someone else. What is left are answers to last reports.
+                    turns.connection = Connection::Over;
+                    turns.ends_at.get_or_insert(Instant::now() + STOPPING);
+                } else {
+                    turns.connection = self.try_again(&reason);
                 }
-                turns.connection = self.try_again(&reason);
             }
         }
         None
@@ -332,7 +299,8 @@ impl<L: Link> Agent<L> {
         let (executors, permits) = (Arc::clone(&self.executors), Arc::clone(&self.permits));
         let (begin, name) = (turns.begin.clone(), token.clone());
         let task = self.running.spawn(async move {
-            let outcome = execute(&executors, &permits, begin, &name, assignment, stopper, stop, logs);
+            let outcome =
+                execute(&executors, &permits, begin, &name, assignment, stopper, stop, logs);
             let outcome = outcome.await;
             (name, outcome)
         });
@@ -384,9 +352,9 @@ impl<L: Link> Agent<L> {
         if turns.ends_at.is_some() && !turns.drain_said {
             turns.drain_said = true;
             let (link, name) = (Arc::clone(&self.link), self.name());
-            turns.calls.push(Box::pin(async move {
-                Answer::Drain(name.drain(&*link).await.map(|_| ()))
-            }));
+            turns
+                .calls
+                .push(Box::pin(async move { Answer::Drain(name.drain(&*link).await.map(|_| ())) }));
         }
         let lines = turns.gathered.is_some_and(|at| at <= Instant::now());
         if turns.held_back.is_some() {
@@ -459,6 +427,8 @@ impl<L: Link> Agent<L> {
                 }
             }
             Answer::Drain(Ok(())) => {}
+            // Not attached any more: nothing is given out.
+            Answer::Drain(Err(LinkError::Refused { .. })) => turns.connection = Connection::Over,
             // Said again after the next attach; the limit holds anyway.
             Answer::Drain(Err(err)) => tracing::warn!(%err, "draining"),
         }
@@ -532,3 +502,35 @@ async fn until(at: Option<Instant>) {
         None => pending().await,
     }
 }
+
+/// Runs a runner until a signal says otherwise: the first SIGTERM or SIGINT drains it, the second ends
+/// it at once, which is told by `None`.
+///
+/// # Errors
+/// When signals cannot be listened to.
+pub async fn run_until_signalled<L: Link>(agent: Agent<L>) -> std::io::Result<Option<Ended>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut signalled = async move || {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    let (first, mut drained) = watch::channel(false);
+    let running = agent.run(async move {
+        let _ = drained.wait_for(|drained| *drained).await;
+    });
+    let twice = async move {
+        signalled().await;
+        tracing::info!("draining; a second signal ends at once");
+        first.send_replace(true);
+        signalled().await;
+    };
+    tokio::select! {
+        ended = running => Ok(Some(ended)),
+        () = twice => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests;

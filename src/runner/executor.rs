@@ -180,6 +180,11 @@ impl Executors {
         Self { by_language }
     }
 
+    /// These executors, whatever they are.
+    pub fn of(by_language: BTreeMap<Language, Arc<dyn Executor>>) -> Self {
+        Self { by_language }
+    }
+
     /// Runs one attempt to its end, within its time limit.
     pub async fn execute(
         &self,

@@ -7,8 +7,10 @@
 //! - [`agent`], [`link`], [`local`]: the loop, over WebSocket or within the coordinator
 
 pub mod agent;
+mod connection;
 pub mod executor;
 pub mod link;
+pub mod local;
 mod logs;
 mod outbox;
 pub mod process;
