@@ -161,6 +161,12 @@ impl Socket {
         self.calls.is_empty() && self.feeds.is_empty() && self.last_words.is_empty()
     }
 
+    /// Whether as many calls run as may.
+    fn is_full(&self) -> bool {
+        let most = usize::try_from(self.link.shared.app.config.max_in_flight).unwrap_or(usize::MAX);
+        self.calls.len() >= most.max(1)
+    }
+
     fn notice_stop(&mut self, cx: &mut Context<'_>) {
         if !matches!(self.phase, Phase::Open) || self.stopping.poll_unpin(cx).is_pending() {
             return;
@@ -179,6 +185,10 @@ impl Socket {
             if self.unwritten || !self.rest.is_empty() || !matches!(self.phase, Phase::Open) {
                 self.heard = Instant::now();
                 continue;
+            }
+            if self.is_full() {
+                // Nothing is read, so nothing is heard; a ping that cannot be written still tells.
+                self.heard = Instant::now();
             }
             if self.heard.elapsed() > PING * 3 {
                 tracing::debug!("the peer is silent");
@@ -256,10 +266,9 @@ impl Socket {
 
     /// Reads frames and begins what they ask for; answers whether there were any.
     fn listen(&mut self, cx: &mut Context<'_>) -> Step<bool> {
-        let most = usize::try_from(self.link.shared.app.config.max_in_flight).unwrap_or(usize::MAX);
         for turn in 0..TURNS {
             let may_read = matches!(self.phase, Phase::Open) && self.rest.is_empty();
-            if !may_read || self.calls.len() >= most.max(1) {
+            if !may_read || self.is_full() {
                 return Ok(turn > 0);
             }
             let message = match self.ws.poll_next_unpin(cx) {
