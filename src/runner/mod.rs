@@ -14,12 +14,15 @@ pub mod local;
 mod logs;
 mod outbox;
 pub mod process;
-pub use crate::model::protocol;
 mod reap;
 pub mod sandbox;
 pub mod script;
+mod signals;
 pub mod supervisor;
+mod turns;
 mod workdir;
 
+pub use crate::model::protocol;
 pub use executor::{Assignment, Executor, Executors, Outcome, Stop, StopReason, Stopper};
 pub use logs::Logs;
+pub use signals::run_until_signalled;
