@@ -12,9 +12,11 @@
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
 //! - [`runner`]: executes jobs, in this process or another
+//! - [`bench`]: whole-system figures beside raw baselines
 //! - [`cli`]: the command line
 
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod config;

@@ -97,7 +97,7 @@ fn run() -> Command {
 }
 
 fn runner() -> Command {
-    Command::new("runner")
+    let command = Command::new("runner")
         .about("Runs jobs for a coordinator; or calls a method of runner.*")
         .args_conflicts_with_subcommands(true)
         .arg(url("ws://127.0.0.1:9653"))
@@ -117,17 +117,16 @@ fn runner() -> Command {
                 .value_name("TYPES")
                 .value_delimiter(',')
                 .value_parser(PossibleValuesParser::new(["Osis", "Sal", "V", "Python"]))
-                .help(
-                    "Languages to accept, separated by commas; all that are installed unless said",
-                ),
+                .help("Languages to accept, separated by commas; all of them unless said"),
         )
         .arg(
             Arg::new("labels")
                 .long("label")
-                .value_name("LABEL")
+                .value_name("NAME=VALUE")
                 .action(ArgAction::Append)
                 .help("A label to attach with; may be repeated"),
-        )
+        );
+    with(command, &["drain_timeout", "log_format", "log_level"])
 }
 
 fn flow() -> Command {

@@ -97,8 +97,8 @@ impl Sandbox {
 
     /// A process that has been asked to run the script.
     async fn ask(&self, job: Assignment) -> io::Result<Worker> {
-        let Assignment { script: text, env_vars: env, inputs, .. } = job;
-        let script = Script { text, env, inputs, result_bytes: self.limits.result_bytes };
+        let Assignment { script: text, env_vars: env, inputs, attempt, .. } = job;
+        let script = Script { text, env, inputs, attempt, result_bytes: self.limits.result_bytes };
         let line = line(&Ask::Run(Box::new(script)))?;
         loop {
             let idle = self.idle.lock().pop();

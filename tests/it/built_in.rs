@@ -13,7 +13,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::runner::params as runner;
-use crate::server::TestServer;
+use crate::calls::Core;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_muster");
 
@@ -29,7 +29,7 @@ fn job(id: u32, script_type: &str, script: &str, depends: &[u32]) -> Value {
     })
 }
 
-async fn submit(server: &TestServer, flow: u32, jobs: &[Value]) {
+async fn submit(server: &Core, flow: u32, jobs: &[Value]) {
     let ids: Vec<&Value> = jobs.iter().map(|job| &job["id"]).collect();
     let flow = json!({
         "id": flow, "caller_id": 7, "context_id": 1, "jobs": ids, "env_vars": { "SHARED": "s" },
@@ -39,7 +39,7 @@ async fn submit(server: &TestServer, flow: u32, jobs: &[Value]) {
 }
 
 /// Waits until the flow has ended, and gives it back.
-async fn ended(server: &TestServer, flow: u32) -> Value {
+async fn ended(server: &Core, flow: u32) -> Value {
     let mut follower = server.app.store.follow(None).unwrap();
     let end = async {
         loop {
@@ -54,7 +54,7 @@ async fn ended(server: &TestServer, flow: u32) -> Value {
     tokio::time::timeout(Duration::from_secs(60), end).await.expect("the flow ends")
 }
 
-fn agent(server: &TestServer, id: u32) -> (JoinHandle<Ended>, oneshot::Sender<()>) {
+fn agent(server: &Core, id: u32) -> (JoinHandle<Ended>, oneshot::Sender<()>) {
     let settings = Settings {
         context_id: 1,
         runner_id: id,
@@ -98,7 +98,7 @@ fn check_fan_in(flow: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_runs_within_the_coordinator() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let local = LocalRunners::start(Arc::clone(&server.app), executors());
     // Made after it was started: it is noticed.
     server.rpc("runner.create", runner(5)).await.unwrap();
@@ -114,7 +114,7 @@ async fn a_flow_runs_within_the_coordinator() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flow_runs_over_websocket_and_the_runner_drains() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("runner.create", runner(5)).await.unwrap();
     let (running, drain) = agent(&server, 5);
     submit(&server, 1, &fan_in()).await;
@@ -126,7 +126,7 @@ async fn a_flow_runs_over_websocket_and_the_runner_drains() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_draining_runner_finishes_what_it_has() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("runner.create", runner(5)).await.unwrap();
     let (running, drain) = agent(&server, 5);
     submit(&server, 1, &[job(1, "Sal", "print(1); sleep(0.5); #{ a: 1 }", &[])]).await;
@@ -143,7 +143,7 @@ async fn a_draining_runner_finishes_what_it_has() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_and_a_cancellation_reach_the_flow() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let _local = LocalRunners::start(Arc::clone(&server.app), executors());
     server.rpc("runner.create", runner(5)).await.unwrap();
     submit(&server, 1, &[job(1, "Sal", "throw `no luck`", &[]), job(2, "Sal", "1", &[1])]).await;
@@ -166,7 +166,7 @@ async fn a_failure_and_a_cancellation_reach_the_flow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_is_no_longer_local_is_left() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let _local = LocalRunners::start(Arc::clone(&server.app), executors());
     let is_online = async |wanted: bool| {
         let mut follower = server.app.store.follow(None).unwrap();

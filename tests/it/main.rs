@@ -5,6 +5,7 @@
 
 mod actor;
 mod built_in;
+mod calls;
 mod context;
 mod events;
 mod flow;
