@@ -189,9 +189,7 @@ async fn a_runner_that_is_no_longer_local_is_left() {
 #[ignore = "a measurement"]
 #[expect(clippy::disallowed_methods, reason = "measures")]
 async fn rate_of_scripts_that_do_nothing() {
-    let server = TestServer::with(|config| config.local_slots = 4).await;
-    let context = json!({ "id": 1, "admins": [7], "readers": [], "executors": [] });
-    server.rpc("context.create", json!({ "context": context })).await.unwrap();
+    let server = Core::with(|config| config.local_slots = 4).await;
     let _local = LocalRunners::start(Arc::clone(&server.app), executors());
     server.rpc("runner.create", runner(5)).await.unwrap();
     let jobs: Vec<Value> = (1..=2_000).map(|id| job(id, "Sal", "1", &[])).collect();
