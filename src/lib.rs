@@ -12,8 +12,12 @@
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
 //! - [`runner`]: executes jobs, in this process or another
+//! - [`bench`]: whole-system figures beside raw baselines
+//! - [`cli`]: the command line
 
 pub mod app;
+pub mod bench;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod engine;
@@ -21,6 +25,7 @@ pub mod error;
 pub mod face;
 pub mod method;
 pub mod model;
+pub mod runner;
 pub mod server;
 pub mod store;
 pub mod telemetry;

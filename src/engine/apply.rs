@@ -278,7 +278,7 @@ impl Turn<'_> {
                 let runner = (step.job.0, lease.fence.runner);
                 if step.effects.revoked.is_some() {
                     let reason = reason_of(step).unwrap_or("withdrawn").to_owned();
-                    let tokens = vec![Token::new(step.job, lease.fence)];
+                    let tokens = vec![Token::new(step.job, lease.fence).to_string()];
                     self.hold_push(runner, Push::Cancel { tokens, reason });
                 }
                 self.free_slot(runner, step.job);
@@ -344,7 +344,12 @@ impl Turn<'_> {
     }
 
     /// Draws the consequences of every end so far, and of the ends that they bring.
-    pub(super) fn draw_consequences(&mut self) -> Result<()> {
+    ///
+    /// Happens by itself after a change; one that reads what it brought about asks for it before.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn draw_consequences(&mut self) -> Result<()> {
         while let Some(settled) = self.settled.pop() {
             self.settle(settled)?;
         }

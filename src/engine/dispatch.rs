@@ -1,5 +1,7 @@
 //! Ready tasks meet free slots.
 
+use std::sync::Arc;
+
 use super::memory::{GroupId, GroupKey};
 use super::queue::Ready;
 use super::sessions::{Carrier, Given, GivenAttempt, Push};
@@ -106,13 +108,13 @@ impl Turn<'_> {
     fn send(&mut self, context: u32, parcels: Vec<Parcel>) {
         for Parcel { runner, group, attempts, held } in parcels {
             let Some(group) = self.memory.groups.get(&group) else { continue };
-            let (key, caller) = (group.key, group.caller);
+            let (key, caller, env) = (group.key, group.caller, Arc::clone(&group.env));
             let (message, flow) = match key {
                 GroupKey::Message(key) => (Carrier::Stored(key), None),
                 GroupKey::Flow(_, flow) => (self.made(context, caller), Some(flow)),
                 GroupKey::Job(_) => (self.made(context, caller), None),
             };
-            let push = Push::Jobs(Box::new(Given { message, flow, attempts }));
+            let push = Push::Jobs(Box::new(Given { message, flow, env, attempts }));
             let known = self.memory.runners.get(&(context, runner));
             let Some(session) = known.and_then(|known| known.session.as_ref()) else { continue };
             let pushes = session.pushes.clone();

@@ -1,5 +1,7 @@
 //! What can be done with a flow as a whole: start, cancel, retry.
 
+use std::sync::Arc;
+
 use super::groups::Start;
 use super::memory::GroupKey;
 use super::plan::Prepared;
@@ -55,6 +57,7 @@ impl Turn<'_> {
         let start = Start {
             key: GroupKey::Flow(key.0, key.1),
             caller: flow.caller_id,
+            env: Arc::new(flow.env_vars),
             prepared: Prepared { plan: prepared.plan, history: super::plan::History::default() },
             fail_fast,
             has_results: keep_finished && history.values().any(|row| row.result.is_some()),

@@ -1,5 +1,6 @@
 //! Runs of several jobs: how they start, wait on gates, are given up and end.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
@@ -20,6 +21,8 @@ use crate::{Error, Result};
 pub(super) struct Start {
     pub(super) key: GroupKey,
     pub(super) caller: u32,
+    /// The environment that its jobs share.
+    pub(super) env: Arc<BTreeMap<String, String>>,
     pub(super) prepared: Prepared,
     pub(super) fail_fast: bool,
     /// Some job that stays as it is has left a result.
@@ -72,6 +75,7 @@ impl Turn<'_> {
         let group = Group {
             key,
             caller: start.caller,
+            env: start.env,
             tasks: Vec::with_capacity(start.prepared.plan.len()),
             plan: start.prepared.plan,
             extras: FxHashMap::default(),

@@ -43,6 +43,7 @@ impl Turn<'_> {
         let start = Start {
             key: GroupKey::Job(key),
             caller,
+            env: std::sync::Arc::default(),
             prepared,
             fail_fast: false,
             has_results: false,

@@ -89,7 +89,7 @@ impl Turn<'_> {
         let mut foreign = Vec::new();
         for token in in_hand {
             if !self.holds(token, runner.1) && !self.adopt(token, runner.1)? {
-                foreign.push(token);
+                foreign.push(token.to_string());
             }
         }
         if !foreign.is_empty() {
@@ -128,7 +128,11 @@ impl Turn<'_> {
         self.load_tasks(id, history)
     }
 
-    fn read_jobs(
+    /// Reads the jobs of a caller and what earlier runs left of them.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] naming a job that does not exist.
+    pub(super) fn read_jobs(
         &self,
         context: u32,
         caller: u32,
@@ -138,12 +142,25 @@ impl Turn<'_> {
         let mut rows = Vec::new();
         for id in ids {
             let key = (context, caller, id);
-            jobs.push((id, self.get(JOBS, &key)?.ok_or_else(|| gone("job"))?));
+            let not_found =
+                || Error::NotFound { kind: "job", id: format!("{context}/{caller}/{id}") };
+            jobs.push((id, self.get(JOBS, &key)?.ok_or_else(not_found)?));
             if let Some(row) = self.get(TASKS, &key)? {
                 rows.push((id, row));
             }
         }
         Ok((jobs, rows))
+    }
+
+    /// Reads what [`Turn::start_flow`] needs, for flows that are small enough to do so here.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the flow or a job; [`Error::MissingDependency`]; [`Error::Cycle`].
+    pub fn prepare_flow(&self, (context, id): (u32, u32)) -> Result<Prepared> {
+        let not_found = || Error::NotFound { kind: "flow", id: format!("{context}/{id}") };
+        let flow = self.get(FLOWS, &(context, id))?.ok_or_else(not_found)?;
+        let (jobs, rows) = self.read_jobs(context, flow.caller_id, flow.jobs)?;
+        Prepared::new(flow.caller_id, &jobs, rows)
     }
 
     fn loaded_start(
@@ -157,6 +174,7 @@ impl Turn<'_> {
         let mut start = Start {
             key,
             caller,
+            env: Arc::default(),
             prepared: Prepared { plan, history: History::default() },
             fail_fast: false,
             has_results: history.values().any(|row| row.result.is_some()),
@@ -167,6 +185,8 @@ impl Turn<'_> {
         };
         match key {
             GroupKey::Flow(context, id) => {
+                let flow = self.get(FLOWS, &(context, id))?.ok_or_else(|| gone("flow"))?;
+                start.env = Arc::new(flow.env_vars);
                 let run = self.get(FLOW_RUNS, &(context, id))?;
                 start.fail_fast = run.is_some_and(|run| run.fail_fast);
             }

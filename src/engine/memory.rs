@@ -1,6 +1,6 @@
 //! What is kept in memory: active groups, attached runners, deadlines. Nothing of what has ended.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -74,6 +74,8 @@ impl GroupKey {
 pub(super) struct Group {
     pub(super) key: GroupKey,
     pub(super) caller: u32,
+    /// The environment that its jobs share.
+    pub(super) env: Arc<BTreeMap<String, String>>,
     pub(super) plan: Arc<Plan>,
     /// By index.
     pub(super) tasks: Vec<Task>,

@@ -53,6 +53,7 @@ impl Turn<'_> {
         let start = Start {
             key: GroupKey::Message(key),
             caller,
+            env: Arc::default(),
             prepared: Prepared { plan, history: History::default() },
             fail_fast: false,
             has_results: false,

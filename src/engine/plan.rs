@@ -115,13 +115,37 @@ impl Plan {
 /// What earlier runs left of the jobs of a plan, by index; most jobs have nothing.
 pub type History = FxHashMap<u32, TaskRow>;
 
-/// A plan that is ready to be started, and the version of the context that it was read at.
+/// The jobs of a flow that is ready to be started, and what earlier runs left of them.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The jobs.
-    pub plan: Arc<Plan>,
-    /// What earlier runs left.
-    pub history: History,
+    pub(super) plan: Arc<Plan>,
+    pub(super) history: History,
+}
+
+impl Prepared {
+    /// Works out the plan of a flow: its jobs, and what earlier runs left of some of them.
+    ///
+    /// # Errors
+    /// [`Error::MissingDependency`] and [`Error::Cycle`].
+    pub fn new(
+        caller: u32,
+        jobs: &[(u32, JobRow)],
+        rows: impl IntoIterator<Item = (u32, TaskRow)>,
+    ) -> Result<Self> {
+        let plan = Plan::new(caller, jobs, Outside::Refuse)?;
+        let mut prepared = Self { plan: Arc::new(plan), history: History::default() };
+        for (id, row) in rows {
+            prepared.remember(id, row);
+        }
+        Ok(prepared)
+    }
+
+    /// Adds what an earlier run left of a job; one that is not in the plan does not matter.
+    pub fn remember(&mut self, id: u32, row: TaskRow) {
+        if let Some(index) = self.plan.dag.index_of(id) {
+            self.history.insert(index, row);
+        }
+    }
 }
 
 impl JobSpec {

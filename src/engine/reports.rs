@@ -60,7 +60,7 @@ impl Turn<'_> {
         }
         let fence = token.fence(runner.1);
         // A detached runner may report too: what it has in hand is still its own.
-        let _ = self.heard_of(runner);
+        self.heard_of(runner);
         if !self.holds(token, runner.1) && !self.adopt(token, runner.1)? {
             return self.accept_repeated(token.job, fence, &report.verdict);
         }

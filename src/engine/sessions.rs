@@ -1,5 +1,8 @@
 //! Attached runners: slots, what they hold, grace after a lost connection.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use super::memory::GroupId;
@@ -25,7 +28,7 @@ pub enum Push {
     /// Attempts that were taken away.
     Cancel {
         /// Which.
-        tokens: Vec<Token>,
+        tokens: Vec<String>,
         /// Why.
         reason: String,
     },
@@ -43,6 +46,8 @@ pub struct Given {
     pub message: Carrier,
     /// The flow that the jobs are part of, by id.
     pub flow: Option<u32>,
+    /// The environment that the jobs share.
+    pub env: Arc<BTreeMap<String, String>>,
     /// One per job.
     pub attempts: Vec<GivenAttempt>,
 }
@@ -79,8 +84,10 @@ pub struct Hello {
     pub languages: Vec<Language>,
     /// Attempts that it may hold at once.
     pub slots: u32,
-    /// What it still has in hand.
-    pub in_hand: Vec<Token>,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+    /// Tokens of what it still has in hand, as it wrote them.
+    pub in_hand: Vec<String>,
 }
 
 /// The coordinator's end of an attachment; dropping the receiver detaches.
@@ -107,6 +114,8 @@ pub struct RunnerStatus {
     pub busy: u32,
     /// Whether it gets nothing new.
     pub draining: bool,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// An attachment.
@@ -116,6 +125,7 @@ pub(super) struct Session {
     pub(super) pushes: mpsc::Sender<Push>,
     pub(super) languages: Vec<Language>,
     pub(super) usable: Languages,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
     /// Left an attempt unacknowledged; it gets nothing until it is heard of.
@@ -143,9 +153,7 @@ impl Turn<'_> {
     /// [`Error::NotFound`] when there is no such runner.
     pub fn attach(&mut self, hello: &Hello) -> Result<Attached> {
         let (context, id) = hello.runner;
-        if self.get(RUNNERS, &hello.runner)?.is_none() {
-            return Err(Error::NotFound { kind: "runner", id: format!("{context}/{id}") });
-        }
+        self.runner_exists(hello.runner)?;
         self.touch();
         let slots = usize::try_from(hello.slots).unwrap_or(usize::MAX);
         let (pushes, receiver) = mpsc::channel(slots.saturating_add(SPARE_PUSHES));
@@ -155,6 +163,7 @@ impl Turn<'_> {
             pushes,
             languages: hello.languages.clone(),
             usable: hello.languages.iter().copied().collect(),
+            labels: hello.labels.clone(),
             slots: hello.slots,
             draining: false,
             silent: false,
@@ -179,12 +188,18 @@ impl Turn<'_> {
     fn reconcile(&mut self, hello: &Hello) -> Result<()> {
         let (_, runner) = hello.runner;
         let mut foreign = Vec::new();
-        for token in &hello.in_hand {
-            if !self.holds(*token, runner) && !self.adopt(*token, runner)? {
-                foreign.push(*token);
+        let mut named = Vec::new();
+        for text in &hello.in_hand {
+            let token = Token::parse(text).filter(|token| token.job.0 == hello.runner.0);
+            let kept = match token {
+                Some(token) => self.holds(token, runner) || self.adopt(token, runner)?,
+                None => false,
+            };
+            match token {
+                Some(token) if kept => named.push(token.job),
+                _ => foreign.push(text.clone()),
             }
         }
-        let named: Vec<Triple> = hello.in_hand.iter().map(|token| token.job).collect();
         let held = self.memory.runners.get(&hello.runner).map(|known| &known.in_hand);
         let left_out: Vec<Triple> =
             held.into_iter().flatten().filter(|job| !named.contains(job)).copied().collect();
@@ -280,33 +295,43 @@ impl Turn<'_> {
     /// Notes that a runner was heard of, and answers which of the attempts it names it should stop.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the runner is not attached.
-    pub fn heartbeat(&mut self, runner: (u32, u32), tokens: &[Token]) -> Result<Vec<Token>> {
-        self.heard_of(runner)?;
-        Ok(tokens.iter().filter(|token| !self.holds(**token, runner.1)).copied().collect())
+    /// [`Error::NotFound`] when there is no such runner.
+    pub fn heartbeat(&mut self, runner: (u32, u32), tokens: &[String]) -> Result<Vec<String>> {
+        self.runner_exists(runner)?;
+        self.heard_of(runner);
+        let is_foreign = |text: &&String| {
+            let token = Token::parse(text).filter(|token| token.job.0 == runner.0);
+            token.is_none_or(|token| !self.holds(token, runner.1))
+        };
+        Ok(tokens.iter().filter(is_foreign).cloned().collect())
+    }
+
+    fn runner_exists(&self, runner: (u32, u32)) -> Result<()> {
+        let (context, id) = runner;
+        match self.get(RUNNERS, &runner)? {
+            Some(_) => Ok(()),
+            None => Err(Error::NotFound { kind: "runner", id: format!("{context}/{id}") }),
+        }
     }
 
     /// A runner that left something unacknowledged is served again once it is heard of.
-    pub(super) fn heard_of(&mut self, runner: (u32, u32)) -> Result<()> {
+    pub(super) fn heard_of(&mut self, runner: (u32, u32)) {
         let known = self.memory.runners.get_mut(&runner);
-        let Some(session) = known.and_then(|known| known.session.as_mut()) else {
-            return Err(Error::conflict("detached", "the runner is not attached"));
-        };
+        let Some(session) = known.and_then(|known| known.session.as_mut()) else { return };
         if session.silent {
             session.silent = false;
             self.touch();
             self.memory.offer(runner.0, runner.1);
             self.mark(runner.0);
         }
-        Ok(())
     }
 
     /// Lets a runner finish what it has; it gets nothing new. Answers how many attempts it holds.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the runner is not attached.
+    /// [`Error::NotFound`]; [`Error::Conflict`] when the runner is not attached.
     pub fn drain(&mut self, runner: (u32, u32)) -> Result<u32> {
-        self.touch();
+        self.runner_exists(runner)?;
         let known = self.memory.runners.get_mut(&runner);
         let Some((session, busy)) =
             known.and_then(|known| Some((known.session.as_mut()?, known.in_hand.len())))
@@ -314,6 +339,7 @@ impl Turn<'_> {
             return Err(Error::conflict("detached", "the runner is not attached"));
         };
         session.draining = true;
+        self.touch();
         if busy == 0 {
             self.end_session(runner, "drained");
         }
@@ -321,17 +347,22 @@ impl Turn<'_> {
     }
 
     /// How a runner stands.
-    pub fn runner_status(&self, runner: (u32, u32)) -> RunnerStatus {
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such runner.
+    pub fn runner_status(&self, runner: (u32, u32)) -> Result<RunnerStatus> {
+        self.runner_exists(runner)?;
         let known = self.memory.runners.get(&runner);
         let session = known.and_then(|known| known.session.as_ref());
-        RunnerStatus {
+        Ok(RunnerStatus {
             online: session.is_some(),
             attached_at: session.map(|s| s.attached_at),
             languages: session.map(|s| s.languages.clone()).unwrap_or_default(),
             slots: session.map_or(0, |s| s.slots),
             busy: known.map_or(0, |k| u32::try_from(k.in_hand.len()).unwrap_or(u32::MAX)),
             draining: session.is_some_and(|s| s.draining),
-        }
+            labels: session.map(|s| s.labels.clone()).unwrap_or_default(),
+        })
     }
 
     /// Whether the runner has work in hand.

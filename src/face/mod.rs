@@ -11,14 +11,20 @@ const NAMESPACES: &[&[Def]] = &[
     core::actor::METHODS,
     core::context::METHODS,
     core::runner::METHODS,
+    core::runner_sessions::METHODS,
     core::flow::METHODS,
     core::flow_graph::METHODS,
     core::flow_progress::METHODS,
     core::flow_drawing::METHODS,
+    core::flow_runs::METHODS,
     core::job::METHODS,
     core::job_history::METHODS,
+    core::job_runs::METHODS,
     core::message::METHODS,
+    core::events::METHODS,
+    core::follow::METHODS,
     core::system::METHODS,
+    core::system_stats::METHODS,
 ];
 
 /// Every method, in publication order.

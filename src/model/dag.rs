@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 
 use petgraph::Direction;
 use petgraph::algo::toposort;
-use petgraph::csr::Csr;
 use petgraph::visit::{
     GraphBase, GraphRef, IntoNeighbors, IntoNeighborsDirected, IntoNodeIdentifiers, Visitable,
 };
@@ -30,7 +29,14 @@ pub enum DagError {
     },
 }
 
-type Links = Csr<(), (), petgraph::Directed, u32>;
+/// Edges from every index to some others, in one piece of memory.
+#[derive(Clone, Debug)]
+struct Links {
+    /// Where the ends of each index begin, and last where all end.
+    begins: Vec<usize>,
+    /// Ascending for each index, each once.
+    ends: Vec<u32>,
+}
 
 /// Jobs and what they depend on, without holes and circles.
 ///
@@ -73,11 +79,9 @@ impl Dag {
         jobs.dedup_by_key(|job| job.0);
         let ids: Vec<u32> = jobs.iter().map(|job| job.0).collect();
 
-        let upward = upward_edges(&jobs, &ids)?;
+        let parents = parents(&jobs, &ids)?;
         drop(jobs);
-        let children = links(ids.len(), &transposed(ids.len(), &upward));
-        let parents = links(ids.len(), &upward);
-        drop(upward);
+        let children = parents.turned();
 
         match toposort(View { children: &children, parents: &parents }, None) {
             Ok(order) => Ok(Self { ids, children, parents, order }),
@@ -101,7 +105,7 @@ impl Dag {
 
     /// How many dependencies there are.
     pub fn edge_count(&self) -> usize {
-        self.children.edge_count()
+        self.children.ends.len()
     }
 
     /// All ids. An id's place in here is its index.
@@ -127,12 +131,12 @@ impl Dag {
 
     /// The indexes of those that depend on the job at `index`; none if there is no such index.
     pub fn children(&self, index: u32) -> &[u32] {
-        neighbors(&self.children, index)
+        self.children.of(index)
     }
 
     /// The indexes of those that the job at `index` depends on; none if there is no such index.
     pub fn parents(&self, index: u32) -> &[u32] {
-        neighbors(&self.parents, index)
+        self.parents.of(index)
     }
 
     /// How many jobs the one at each index depends on.
@@ -207,16 +211,16 @@ impl Dag {
     }
 
     fn pairs(&self, links: &Links) -> Vec<[u32; 2]> {
-        let mut pairs = Vec::with_capacity(links.edge_count());
+        let mut pairs = Vec::with_capacity(links.ends.len());
         for (index, &from) in self.indexes().zip(&self.ids) {
-            let ends = neighbors(links, index).iter().filter_map(|&to| self.id(to));
+            let ends = links.of(index).iter().filter_map(|&to| self.id(to));
             pairs.extend(ends.map(|to| [from, to]));
         }
         pairs
     }
 
     fn without(&self, links: &Links) -> Vec<u32> {
-        let bare = |&(index, _): &(u32, &u32)| neighbors(links, index).is_empty();
+        let bare = |&(index, _): &(u32, &u32)| links.of(index).is_empty();
         self.indexes().zip(&self.ids).filter(bare).map(|(_, &id)| id).collect()
     }
 }
@@ -226,12 +230,50 @@ fn position(index: u32) -> usize {
     usize::try_from(index).unwrap_or(usize::MAX)
 }
 
-fn neighbors(links: &Links, index: u32) -> &[u32] {
-    if position(index) < links.node_count() { links.neighbors_slice(index) } else { &[] }
+impl Links {
+    fn of(&self, index: u32) -> &[u32] {
+        let index = position(index);
+        let range = self.begins.get(index).zip(self.begins.get(index + 1));
+        range.and_then(|(begin, end)| self.ends.get(*begin..*end)).unwrap_or_default()
+    }
+
+    fn nodes(&self) -> usize {
+        self.begins.len() - 1
+    }
+
+    /// The same edges the other way round, sorted by counting.
+    fn turned(&self) -> Self {
+        let mut begins = vec![0; self.begins.len() + 1];
+        for &to in &self.ends {
+            if let Some(count) = begins.get_mut(position(to) + 2) {
+                *count += 1;
+            }
+        }
+        let mut sum = 0;
+        for begin in &mut begins {
+            sum += *begin;
+            *begin = sum;
+        }
+        // Shifted by one, so that filling in moves each begin to where the next one was.
+        let mut ends = vec![0; self.ends.len()];
+        for (from, range) in (0_u32..).zip(self.begins.windows(2)) {
+            let &[begin, end] = range else { continue };
+            for &to in self.ends.get(begin..end).unwrap_or_default() {
+                let Some(place) = begins.get_mut(position(to) + 1) else { continue };
+                if let Some(slot) = ends.get_mut(*place) {
+                    *slot = from;
+                }
+                *place += 1;
+            }
+        }
+        begins.pop();
+        Self { begins, ends }
+    }
 }
 
 /// Finds ids among many sorted ones with one or two memory accesses: the range of ids is cut into
-/// as many equal parts as there are ids, and for each part it is known where it begins.
+/// as many equal parts as there are ids, and for each part it is known where it begins. Ids
+/// without gaps, the rule, need none of it.
 #[derive(Debug)]
 struct Directory<'a> {
     ids: &'a [u32],
@@ -244,6 +286,9 @@ impl<'a> Directory<'a> {
     fn new(ids: &'a [u32]) -> Self {
         let first = ids.first().copied().unwrap_or(0);
         let span = ids.last().map_or(0, |last| last - first);
+        if position(span) < ids.len() {
+            return Self { ids, first, shift: 0, begins: Vec::new() };
+        }
         let mut shift = 0;
         while position(span >> shift) > ids.len().saturating_mul(2) {
             shift += 1;
@@ -260,7 +305,11 @@ impl<'a> Directory<'a> {
     }
 
     fn index_of(&self, id: u32) -> Option<u32> {
-        let part = position(id.checked_sub(self.first)? >> self.shift);
+        let distance = id.checked_sub(self.first)?;
+        if self.begins.is_empty() {
+            return (position(distance) < self.ids.len()).then_some(distance);
+        }
+        let part = position(distance >> self.shift);
         let (&begin, &end) = (self.begins.get(part)?, self.begins.get(part + 1)?);
         let candidates = self.ids.get(position(begin)..position(end))?;
         let found = candidates.binary_search(&id).ok()?;
@@ -268,12 +317,14 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Pairs of indexes `(dependent, dependency)`, sorted, each once.
-fn upward_edges(jobs: &[(u32, &[u32])], ids: &[u32]) -> Result<Vec<(u32, u32)>, DagError> {
+/// What each job depends on, as indexes.
+fn parents(jobs: &[(u32, &[u32])], ids: &[u32]) -> Result<Links, DagError> {
     let directory = Directory::new(ids);
-    let mut edges = Vec::with_capacity(jobs.iter().map(|job| job.1.len()).sum());
+    let mut begins = Vec::with_capacity(jobs.len() + 1);
+    let mut ends = Vec::with_capacity(jobs.iter().map(|job| job.1.len()).sum());
     let mut own: Vec<u32> = Vec::new();
-    for (index, &(job, depends)) in (0_u32..).zip(jobs) {
+    begins.push(0);
+    for &(job, depends) in jobs {
         own.clear();
         own.extend(depends.iter().filter_map(|&id| directory.index_of(id)));
         if own.len() != depends.len() {
@@ -285,48 +336,10 @@ fn upward_edges(jobs: &[(u32, &[u32])], ids: &[u32]) -> Result<Vec<(u32, u32)>, 
             own.sort_unstable();
         }
         own.dedup();
-        edges.extend(own.iter().map(|&dependency| (index, dependency)));
+        ends.extend_from_slice(&own);
+        begins.push(ends.len());
     }
-    Ok(edges)
-}
-
-/// The same edges the other way round, sorted again, by counting.
-fn transposed(nodes: usize, edges: &[(u32, u32)]) -> Vec<(u32, u32)> {
-    let mut next = vec![0_usize; nodes + 1];
-    for &(_, to) in edges {
-        if let Some(count) = next.get_mut(position(to) + 1) {
-            *count += 1;
-        }
-    }
-    let mut sum = 0;
-    for begin in &mut next {
-        sum += *begin;
-        *begin = sum;
-    }
-    let mut turned = vec![(0, 0); edges.len()];
-    for &(from, to) in edges {
-        let Some(place) = next.get_mut(position(to)) else { continue };
-        if let Some(slot) = turned.get_mut(*place) {
-            *slot = (to, from);
-        }
-        *place += 1;
-    }
-    turned
-}
-
-fn links(nodes: usize, sorted: &[(u32, u32)]) -> Links {
-    let Ok(mut links) = Links::from_sorted_edges(sorted) else {
-        // Both callers hand over sorted and unique edges; this is what it would take otherwise.
-        let mut again = sorted.to_vec();
-        again.sort_unstable();
-        again.dedup();
-        return Links::from_sorted_edges(&again).unwrap_or_default();
-    };
-    // The library sizes the graph by the highest index that has an edge.
-    while links.node_count() < nodes {
-        links.add_node(());
-    }
-    links
+    Ok(Links { begins, ends })
 }
 
 /// Both directions at once, for algorithms that need predecessors too.
@@ -344,14 +357,15 @@ impl GraphBase for View<'_> {
 impl GraphRef for View<'_> {}
 
 impl Visitable for View<'_> {
-    type Map = <Links as Visitable>::Map;
+    type Map = <petgraph::graph::DiGraph<(), ()> as Visitable>::Map;
 
     fn visit_map(&self) -> Self::Map {
-        self.children.visit_map()
+        Self::Map::with_capacity(self.children.nodes())
     }
 
     fn reset_map(&self, map: &mut Self::Map) {
-        self.children.reset_map(map);
+        map.clear();
+        map.grow(self.children.nodes());
     }
 }
 
@@ -359,7 +373,7 @@ impl IntoNodeIdentifiers for View<'_> {
     type NodeIdentifiers = std::ops::Range<u32>;
 
     fn node_identifiers(self) -> Self::NodeIdentifiers {
-        0..u32::try_from(self.children.node_count()).unwrap_or(u32::MAX)
+        0..u32::try_from(self.children.nodes()).unwrap_or(u32::MAX)
     }
 }
 
@@ -367,7 +381,7 @@ impl<'a> IntoNeighbors for View<'a> {
     type Neighbors = std::iter::Copied<std::slice::Iter<'a, u32>>;
 
     fn neighbors(self, index: u32) -> Self::Neighbors {
-        neighbors(self.children, index).iter().copied()
+        self.children.of(index).iter().copied()
     }
 }
 
@@ -379,16 +393,16 @@ impl<'a> IntoNeighborsDirected for View<'a> {
             Direction::Outgoing => self.children,
             Direction::Incoming => self.parents,
         };
-        neighbors(links, index).iter().copied()
+        links.of(index).iter().copied()
     }
 }
 
 /// A shortest circle through `start`, which lies on one; lowest index first.
 fn shortest_cycle(children: &Links, start: u32) -> Vec<u32> {
-    let mut came_from: Vec<Option<u32>> = vec![None; children.node_count()];
+    let mut came_from: Vec<Option<u32>> = vec![None; children.nodes()];
     let mut queue = VecDeque::from([start]);
     'search: while let Some(index) = queue.pop_front() {
-        for &child in neighbors(children, index) {
+        for &child in children.of(index) {
             let Some(from) = came_from.get_mut(position(child)) else { continue };
             if from.is_none() {
                 *from = Some(index);

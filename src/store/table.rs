@@ -41,6 +41,8 @@ pub const ACTIVE: Table<(u32, u8, u32, u32), ()> = Table::new(b'x', "active");
 pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i', "idempotency");
 /// The same by age.
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
+/// When readiness was last proved by a commit, milliseconds since the Unix epoch.
+pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
 
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[

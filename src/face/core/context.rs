@@ -83,7 +83,8 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Context;
-    const SPEC: Spec = Spec::new("context.load", Access::Known)
+    const SPEC: Spec = Spec::new("context.load", Access::Reader)
+        .scope("id")
         .rest(Verb::Get, "/contexts/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -143,7 +144,8 @@ pub struct Delete {
 
 impl Method for Delete {
     type Output = Deleted;
-    const SPEC: Spec = Spec::new("context.delete", Access::Operator)
+    const SPEC: Spec = Spec::new("context.delete", Access::Admin)
+        .scope("id")
         .rest(Verb::Delete, "/contexts/{id}", 200)
         .errors(&[Code::NotFound, Code::Conflict, Code::StorageError]);
 

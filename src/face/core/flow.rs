@@ -141,7 +141,7 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Flow;
-    const SPEC: Spec = Spec::new("flow.load", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.load", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -163,7 +163,7 @@ fn rows(store: &Store, key: (u32, u32)) -> Result<Option<(FlowRow, Option<FlowRu
 }
 
 /// Whether the flow's result has to be collected from its jobs.
-fn has_results(run: Option<&FlowRunRow>) -> bool {
+pub(super) fn has_results(run: Option<&FlowRunRow>) -> bool {
     run.is_some_and(|run| run.status == Status::Finished && run.has_results)
 }
 
@@ -213,7 +213,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Flow>;
-    const SPEC: Spec = Spec::new("flow.list", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.list", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

@@ -63,7 +63,7 @@ pub struct FlowDrawing {
 
 impl Method for Render {
     type Output = FlowDrawing;
-    const SPEC: Spec = Spec::new("flow.render", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.render", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}/{id}/render", 200)
         .errors(&[
             Code::NotFound,

@@ -53,7 +53,7 @@ impl JsonSchema for Dag {
 
 impl Method for Dag {
     type Output = Rendered<FlowDag>;
-    const SPEC: Spec = Spec::new("flow.dag", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.dag", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}/{id}/dag", 200)
         .errors(&[
             Code::NotFound,

@@ -68,7 +68,14 @@ pub struct JobCounts {
 }
 
 impl JobCounts {
-    fn add(&mut self, status: JobStatus) {
+    /// All of them.
+    pub(super) fn all(&self) -> u64 {
+        let waiting = self.dispatched + self.waiting_for_prerequisites;
+        waiting + self.started + self.error + self.finished
+    }
+
+    /// Counts one more.
+    pub(super) fn add(&mut self, status: JobStatus) {
         let count = match status {
             JobStatus::Dispatched => &mut self.dispatched,
             JobStatus::WaitingForPrerequisites => &mut self.waiting_for_prerequisites,
@@ -82,7 +89,7 @@ impl JobCounts {
 
 impl Method for Status {
     type Output = FlowProgress;
-    const SPEC: Spec = Spec::new("flow.status", Access::Admin)
+    const SPEC: Spec = Spec::new("flow.status", Access::Reader)
         .rest(Verb::Get, "/flows/{context_id}/{id}/status", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 
@@ -112,17 +119,25 @@ impl Method for Status {
 
 /// What says how a fresh job stands.
 #[derive(Debug, Encode, Decode)]
-struct Holds {
+pub(super) struct Holds {
     #[n(6)]
     prerequisites: Vec<String>,
     #[n(7)]
     depends: Vec<u32>,
 }
 
+impl Holds {
+    /// How the job stands while nothing has happened to it.
+    pub(super) fn fresh(&self) -> JobStatus {
+        job::fresh_status(&self.depends, &self.prerequisites)
+    }
+}
+
+/// Where the work of a job stands.
 #[derive(Debug, Encode, Decode)]
-struct Standing {
+pub(super) struct Standing {
     #[n(0)]
-    status: JobStatus,
+    pub(super) status: JobStatus,
 }
 
 /// How each of the jobs stands, in the order of `ids`; nothing for one that does not exist.
@@ -143,7 +158,7 @@ pub(super) fn statuses(
     let fresh_ids: Vec<u32> = fresh.iter().map(|(_, id)| *id).collect();
     let mut places = fresh.iter().map(|(place, _)| *place);
     members::each(store, JOBS.part::<Holds>(), group, &fresh_ids, |_, job| {
-        let status = job.map(|job| job::fresh_status(&job.depends, &job.prerequisites));
+        let status = job.map(|job| job.fresh());
         if let Some(slot) = places.next().and_then(|place| statuses.get_mut(place)) {
             *slot = status;
         }

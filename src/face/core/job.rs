@@ -88,7 +88,7 @@ impl JobCreate {
         Ok(())
     }
 
-    fn into_row(self, created_at: Millis, updated_at: Millis) -> JobRow {
+    pub(super) fn into_row(self, created_at: Millis, updated_at: Millis) -> JobRow {
         JobRow {
             script: self.script,
             language: self.script_type.into(),
@@ -192,7 +192,7 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Job;
-    const SPEC: Spec = Spec::new("job.load", Access::Admin)
+    const SPEC: Spec = Spec::new("job.load", Access::Reader)
         .rest(Verb::Get, "/jobs/{context_id}/{caller_id}/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -235,7 +235,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Job>;
-    const SPEC: Spec = Spec::new("job.list", Access::Admin)
+    const SPEC: Spec = Spec::new("job.list", Access::Reader)
         .rest(Verb::Get, "/jobs/{context_id}", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

@@ -77,7 +77,7 @@ impl From<AttemptRow> for Attempt {
 
 impl Method for Attempts {
     type Output = AttemptList;
-    const SPEC: Spec = Spec::new("job.attempts", Access::Admin)
+    const SPEC: Spec = Spec::new("job.attempts", Access::Reader)
         .rest(Verb::Get, "/jobs/{context_id}/{caller_id}/{id}/attempts", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 
@@ -146,7 +146,7 @@ impl From<LogRow> for LogLine {
 
 impl Method for Logs {
     type Output = Page<LogLine>;
-    const SPEC: Spec = Spec::new("job.logs", Access::Admin)
+    const SPEC: Spec = Spec::new("job.logs", Access::Reader)
         .rest(Verb::Get, "/jobs/{context_id}/{caller_id}/{id}/logs", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

@@ -101,7 +101,13 @@ impl Method for Create {
     type Output = Message;
     const SPEC: Spec = Spec::new("message.create", Access::Admin)
         .rest(Verb::Post, "/messages/{context_id}", 200)
-        .errors(&[Code::NotFound, Code::Conflict, Code::LimitReached, Code::StorageError])
+        .errors(&[
+            Code::NotFound,
+            Code::Conflict,
+            Code::LimitReached,
+            Code::StorageError,
+            Code::DagCycleDetected,
+        ])
         .single();
 
     async fn call(self, cx: Cx) -> Result<Message> {
@@ -189,7 +195,7 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Message;
-    const SPEC: Spec = Spec::new("message.load", Access::Admin)
+    const SPEC: Spec = Spec::new("message.load", Access::Reader)
         .rest(Verb::Get, "/messages/{context_id}/{caller_id}/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -239,7 +245,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Message>;
-    const SPEC: Spec = Spec::new("message.list", Access::Admin)
+    const SPEC: Spec = Spec::new("message.list", Access::Reader)
         .rest(Verb::Get, "/messages/{context_id}", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

@@ -89,7 +89,7 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Runner;
-    const SPEC: Spec = Spec::new("runner.load", Access::Admin)
+    const SPEC: Spec = Spec::new("runner.load", Access::Reader)
         .rest(Verb::Get, "/runners/{context_id}/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
@@ -118,7 +118,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Runner>;
-    const SPEC: Spec = Spec::new("runner.list", Access::Admin)
+    const SPEC: Spec = Spec::new("runner.list", Access::Reader)
         .rest(Verb::Get, "/runners/{context_id}", 200)
         .errors(&[Code::NotFound, Code::StorageError]);
 

@@ -1,0 +1,217 @@
+//! The coordinator that commands talk to: in this process, or over the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use futures_util::future::ready;
+use futures_util::stream::{BoxStream, StreamExt};
+use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
+use jsonrpsee::core::traits::ToRpcParams;
+use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure, Result};
+use crate::app::{App, Caller, Cx};
+use crate::face;
+use crate::method::Note;
+
+/// Answers larger than this are refused.
+const ANSWER_BYTES: u32 = 1 << 30;
+/// Notifications that may wait here; beyond that the subscription is opened again.
+const BUFFER: usize = 4_096;
+
+/// Where calls go when nothing else is said.
+pub(super) const HTTP_URL: &str = "http://127.0.0.1:9652";
+/// Where subscriptions go when nothing else is said.
+pub(super) const WS_URL: &str = "ws://127.0.0.1:9653";
+
+/// A coordinator.
+#[derive(Debug)]
+pub(super) enum Peer {
+    /// The one in this process.
+    Inside(Arc<App>),
+    /// One that is called over HTTP.
+    Http(HttpClient),
+    /// One that is called over WebSocket, and may push.
+    Ws(WsClient),
+}
+
+/// Where a coordinator is and how long to wait for it.
+#[derive(Clone, Debug)]
+pub(super) struct Address {
+    inside: Option<Arc<App>>,
+    url: Option<String>,
+    timeout: Duration,
+}
+
+impl Address {
+    /// From `--url` and `--timeout`.
+    pub(super) fn of(matches: &ArgMatches) -> Result<Self> {
+        let url = matches.get_one::<String>("url").cloned();
+        let timeout = matches.get_one::<f64>("timeout").copied().unwrap_or(60.0);
+        let timeout = Duration::try_from_secs_f64(timeout)
+            .map_err(|_| Failure::usage("--timeout must be seconds, 0 or more"))?;
+        Ok(Self { inside: None, url, timeout })
+    }
+
+    /// In this process.
+    pub(super) fn inside(app: Arc<App>) -> Self {
+        Self { inside: Some(app), url: None, timeout: Duration::MAX }
+    }
+
+    /// For calls.
+    pub(super) async fn connect(&self) -> Result<Peer> {
+        if let Some(app) = &self.inside {
+            return Ok(Peer::Inside(Arc::clone(app)));
+        }
+        self.open(self.url.as_deref().unwrap_or(HTTP_URL)).await
+    }
+
+    /// For subscriptions; asks a coordinator that is named by its HTTP address for the other one.
+    pub(super) async fn connect_for_push(&self) -> Result<Peer> {
+        if let Some(app) = &self.inside {
+            return Ok(Peer::Inside(Arc::clone(app)));
+        }
+        let url = self.url.as_deref().unwrap_or(WS_URL);
+        let peer = self.open(url).await?;
+        if let Peer::Ws(_) = peer {
+            return Ok(peer);
+        }
+        let info = peer.call("system.info", json!({})).await?;
+        let ws = info.get("ws").and_then(Value::as_str);
+        let ws = ws.ok_or_else(|| Failure::failed(format!("{url} does not name its WebSocket")))?;
+        let ws = if ws.contains("://") { ws.to_owned() } else { format!("ws://{ws}") };
+        self.open(&ws).await
+    }
+
+    async fn open(&self, url: &str) -> Result<Peer> {
+        let unreachable = |e: WireError| Failure::from(e).during(url);
+        match url.split_once("://") {
+            Some(("http", _)) => HttpClientBuilder::default()
+                .max_request_size(u32::MAX)
+                .max_response_size(ANSWER_BYTES)
+                .request_timeout(self.timeout)
+                .connect_timeout(self.timeout)
+                .build(url)
+                .map(Peer::Http)
+                .map_err(unreachable),
+            Some(("ws", _)) => WsClientBuilder::default()
+                .max_request_size(u32::MAX)
+                .max_response_size(ANSWER_BYTES)
+                .request_timeout(self.timeout)
+                .connection_timeout(self.timeout)
+                .max_buffer_capacity_per_subscription(BUFFER)
+                .enable_ws_ping(PingConfig::new())
+                .build(url)
+                .await
+                .map(Peer::Ws)
+                .map_err(|e| Failure::new(Exit::Unreachable, format!("{url}: {}", chain(&e)))),
+            _ => Err(Failure::usage(format!("{url}: must begin with http:// or ws://"))),
+        }
+    }
+}
+
+impl Peer {
+    /// Calls a method.
+    pub(super) async fn call(&self, method: &str, params: Value) -> Result<Value> {
+        match self {
+            Self::Inside(app) => {
+                let (entry, params) = (find(method)?, params.to_string());
+                let answer = entry.call(inside(app), &params).await?;
+                serde_json::from_str(answer.get())
+                    .map_err(|e| Failure::failed(format!("the answer cannot be read: {e}")))
+            }
+            Self::Http(client) => Ok(client.request(method, Params(params)).await?),
+            Self::Ws(client) => Ok(client.request(method, Params(params)).await?),
+        }
+    }
+
+    /// Opens a subscription; the stream ends when the coordinator or the connection ends it.
+    pub(super) async fn subscribe(
+        &self,
+        method: &str,
+        params: Value,
+    ) -> Result<BoxStream<'static, Value>> {
+        let entry = find(method)?;
+        match self {
+            Self::Inside(app) => {
+                let params = params.to_string();
+                let items = entry.open(inside(app), &params).await?;
+                Ok(items.notes.filter_map(|note| ready(read(note))).boxed())
+            }
+            Self::Http(_) => Err(Failure::usage("subscriptions need a ws:// address")),
+            Self::Ws(client) => {
+                let close =
+                    entry.def.spec.push.map_or("events.unsubscribe", |push| push.unsubscribe);
+                let items = client.subscribe::<Value, _>(method, Params(params), close).await?;
+                Ok(items.filter_map(|item| async move { item.ok() }).boxed())
+            }
+        }
+    }
+}
+
+/// A call from inside is the operator's own.
+fn inside(app: &Arc<App>) -> Cx {
+    Cx { app: Arc::clone(app), caller: Caller::Operator, connection: 0 }
+}
+
+/// A notification the way it would come over the wire.
+fn read(note: Note) -> Option<Value> {
+    match note {
+        Note::Item(json) => serde_json::from_str(json.get()).ok(),
+        Note::Event { json, .. } => serde_json::from_str(&json).ok(),
+        Note::Lagged => Some(json!({ "lagged": {} })),
+    }
+}
+
+fn find(method: &str) -> Result<&'static crate::method::Entry> {
+    let found = face::entries().iter().find(|entry| entry.def.spec.name == method);
+    found.ok_or_else(|| Failure::usage(format!("there is no method {method}")))
+}
+
+struct Params(Value);
+
+impl ToRpcParams for Params {
+    fn to_rpc_params(self) -> Result<Option<Box<RawValue>>, serde_json::Error> {
+        match self.0 {
+            Value::Null => Ok(None),
+            params => to_raw_value(&params).map(Some),
+        }
+    }
+}
+
+impl From<WireError> for Failure {
+    fn from(err: WireError) -> Self {
+        match err {
+            WireError::Call(error) => {
+                let data = error.data().and_then(|data| serde_json::from_str(data.get()).ok());
+                Self::answered(error.code(), error.message(), data.as_ref())
+            }
+            WireError::RequestTimeout => Self::new(Exit::TimedOut, "no answer in time"),
+            WireError::Transport(cause) => {
+                Self::new(Exit::Unreachable, format!("cannot reach it: {}", chain(cause.as_ref())))
+            }
+            WireError::RestartNeeded(_) | WireError::ServiceDisconnect => {
+                Self::new(Exit::Unreachable, "the connection was lost")
+            }
+            other => Self::failed(other.to_string()),
+        }
+    }
+}
+
+/// An error with its causes, each of them once.
+fn chain(err: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = err.to_string();
+    let mut cause = err.source();
+    while let Some(err) = cause {
+        let said = err.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = err.source();
+    }
+    text
+}

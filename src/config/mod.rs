@@ -1,0 +1,180 @@
+//! One configuration: flags over environment over file over defaults, checked once.
+
+mod layers;
+mod setting;
+mod value;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use layers::{Effective, Layers, Origin, default_file};
+pub use setting::{Kind, SETTINGS, Setting};
+
+use crate::telemetry::LogFormat;
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where HTTP is answered.
+    pub http: SocketAddr,
+    /// Where WebSocket is answered.
+    pub ws: SocketAddr,
+    /// Where everything is stored.
+    pub data_dir: PathBuf,
+    /// Where backups go; relative paths of `system.backup` start here.
+    pub backup_dir: PathBuf,
+    /// Memory for cached pages of the state, bytes.
+    pub cache_bytes: u64,
+    /// Events kept at least.
+    pub events_keep: u64,
+    /// Events older than this go.
+    pub events_keep_age: Option<Duration>,
+    /// How long a socket may take nothing before its subscriptions end as lagged.
+    pub slow_reader_timeout: Duration,
+    /// How long a lost runner may take to come back before its work goes to others.
+    pub runner_grace: Duration,
+    /// Serve runners with `local: true` in this process.
+    pub local_runner: bool,
+    /// Jobs that the built-in runner works on at once.
+    pub local_slots: u32,
+    /// Largest request body or WebSocket message, bytes.
+    pub max_body_bytes: u32,
+    /// Calls in one batch.
+    pub max_batch: u32,
+    /// Open connections on both ports together.
+    pub max_connections: u32,
+    /// Subscriptions of one connection.
+    pub max_subscriptions: u32,
+    /// Calls of one WebSocket connection that may run at once.
+    pub max_in_flight: u32,
+    /// Bound on a graceful stop.
+    pub drain_timeout: Duration,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Which log lines are written: a level, or directives such as `info,muster::engine=debug`.
+    pub log_level: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self {
+            http: SocketAddr::new(loopback, 9652),
+            ws: SocketAddr::new(loopback, 9653),
+            data_dir: PathBuf::from("muster-data"),
+            backup_dir: PathBuf::from("muster-data/backups"),
+            cache_bytes: 64 << 20,
+            events_keep: 100_000,
+            events_keep_age: None,
+            slow_reader_timeout: Duration::from_secs(10),
+            runner_grace: Duration::from_secs(30),
+            local_runner: false,
+            local_slots: 2,
+            max_body_bytes: 10 << 20,
+            max_batch: 1_000,
+            max_connections: 2_000,
+            max_subscriptions: 1_024,
+            max_in_flight: 256,
+            drain_timeout: Duration::from_secs(10),
+            log_format: LogFormat::Auto,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Config {
+    /// Refuses what does not fit together, whatever each setting is by itself.
+    ///
+    /// # Errors
+    /// When both ports are the same one.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let port = self.http.port();
+        let overlap = self.http.ip() == self.ws.ip()
+            || self.http.ip().is_unspecified()
+            || self.ws.ip().is_unspecified();
+        if port != 0 && port == self.ws.port() && overlap {
+            return Err(ConfigError::Refused(format!(
+                "api_http_port and api_ws_port are both {port}: give each its own"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses to be reached from other machines as long as nobody has to prove who he is.
+    ///
+    /// # Errors
+    /// When a listener is not on loopback; the message says what to do.
+    pub fn check_exposure(&self) -> Result<(), ConfigError> {
+        for (key, address) in [("api_http_ip", self.http), ("api_ws_ip", self.ws)] {
+            if !address.ip().is_loopback() {
+                let flag = key.replace('_', "-");
+                return Err(ConfigError::Refused(format!(
+                    "{key} is {}, which other machines can reach, and this release cannot check \
+                     who is calling: use a loopback address (--{flag} 127.0.0.1) and reach it \
+                     through an SSH tunnel or an authenticating proxy on this machine",
+                    address.ip()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a configuration cannot be used; the message names the setting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read, or is not TOML.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The file sets something that does not exist.
+    #[error("{path}: there is no setting `{key}`{hint}")]
+    Unknown {
+        /// The file.
+        path: String,
+        /// The key that nothing is known of.
+        key: String,
+        /// The setting that may have been meant.
+        hint: String,
+    },
+    /// A value does not fit its setting.
+    #[error("{key} (from {origin}): {reason}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// Where the value comes from.
+        origin: String,
+        /// What it must be.
+        reason: String,
+    },
+    /// Values that fit alone, but not together, or not in this release.
+    #[error("{0}")]
+    Refused(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_beyond_loopback_is_refused_with_the_way_out() {
+        let http = "0.0.0.0:9652".parse().unwrap();
+        let refusal = Config { http, ..Config::default() }.check_exposure().unwrap_err();
+        assert!(refusal.to_string().contains("--api-http-ip 127.0.0.1"), "{refusal}");
+        let ws = "[::1]:9653".parse().unwrap();
+        assert_eq!(Config { ws, ..Config::default() }.check_exposure(), Ok(()));
+    }
+
+    #[test]
+    fn two_listeners_do_not_share_a_port() {
+        let ws = Config::default().http;
+        assert!(Config { ws, ..Config::default() }.check().is_err());
+        let free = "127.0.0.1:0".parse().unwrap();
+        assert_eq!(Config { http: free, ws: free, ..Config::default() }.check(), Ok(()));
+    }
+}

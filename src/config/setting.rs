@@ -1,0 +1,284 @@
+//! Every setting in one list; flags, environment names, file keys and `muster config` are read off it.
+
+use super::Config;
+use super::value::{
+    bytes, in_seconds, ip, level, number, path, port, positive, seconds, small, switch,
+};
+use crate::telemetry::LogFormat;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its name in the file.
+    pub key: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// What it is for.
+    pub doc: &'static str,
+    pub(super) read: fn(&mut Config, &str) -> Result<(), String>,
+    pub(super) show: fn(&Config) -> String,
+}
+
+/// What the values of a setting are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An IP address.
+    Ip,
+    /// A port; 0 picks a free one.
+    Port,
+    /// A path.
+    Path,
+    /// A whole number.
+    Count,
+    /// A number of bytes; `KiB`, `MiB` and `GiB` may follow.
+    Bytes,
+    /// Seconds, with a fraction where wanted.
+    Seconds,
+    /// `true` or `false`.
+    Switch,
+    /// A word or a text.
+    Text,
+}
+
+impl Kind {
+    /// The placeholder in help texts.
+    pub fn placeholder(self) -> &'static str {
+        match self {
+            Self::Ip => "IP",
+            Self::Port => "PORT",
+            Self::Path => "PATH",
+            Self::Count => "N",
+            Self::Bytes => "BYTES",
+            Self::Seconds => "SECONDS",
+            Self::Switch => "BOOL",
+            Self::Text => "TEXT",
+        }
+    }
+
+    /// Whether its values are numbers in JSON and TOML.
+    pub fn is_number(self) -> bool {
+        matches!(self, Self::Port | Self::Count | Self::Bytes | Self::Seconds)
+    }
+}
+
+impl Setting {
+    /// The command line flag, without the dashes before it.
+    pub fn flag(&self) -> String {
+        self.key.replace('_', "-")
+    }
+
+    /// The environment variable.
+    pub fn variable(&self) -> String {
+        format!("MUSTER_{}", self.key.to_ascii_uppercase())
+    }
+
+    /// What applies when nobody sets it.
+    pub fn default_text(&self) -> String {
+        match self.key {
+            "backup_dir" => "<data_dir>/backups".to_owned(),
+            _ => (self.show)(&Config::default()),
+        }
+    }
+}
+
+/// All settings, in the order in which help and `muster config` show them.
+pub const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "api_http_ip",
+        kind: Kind::Ip,
+        doc: "Address on which HTTP is answered",
+        read: |config, text| ip(text).map(|ip| config.http.set_ip(ip)),
+        show: |config| config.http.ip().to_string(),
+    },
+    Setting {
+        key: "api_http_port",
+        kind: Kind::Port,
+        doc: "Port on which HTTP is answered; 0 picks a free one",
+        read: |config, text| port(text).map(|port| config.http.set_port(port)),
+        show: |config| config.http.port().to_string(),
+    },
+    Setting {
+        key: "api_ws_ip",
+        kind: Kind::Ip,
+        doc: "Address on which WebSocket is answered",
+        read: |config, text| ip(text).map(|ip| config.ws.set_ip(ip)),
+        show: |config| config.ws.ip().to_string(),
+    },
+    Setting {
+        key: "api_ws_port",
+        kind: Kind::Port,
+        doc: "Port on which WebSocket is answered; 0 picks a free one",
+        read: |config, text| port(text).map(|port| config.ws.set_port(port)),
+        show: |config| config.ws.port().to_string(),
+    },
+    Setting {
+        key: "data_dir",
+        kind: Kind::Path,
+        doc: "Directory that holds everything; one process at a time",
+        read: |config, text| path(text).map(|path| config.data_dir = path),
+        show: |config| config.data_dir.display().to_string(),
+    },
+    Setting {
+        key: "backup_dir",
+        kind: Kind::Path,
+        doc: "Directory below which system.backup may write",
+        read: |config, text| path(text).map(|path| config.backup_dir = path),
+        show: |config| config.backup_dir.display().to_string(),
+    },
+    Setting {
+        key: "runner_grace",
+        kind: Kind::Seconds,
+        doc: "How long a lost runner may take to come back before its work goes to others",
+        read: |config, text| seconds(text).map(|grace| config.runner_grace = grace),
+        show: |config| in_seconds(config.runner_grace),
+    },
+    Setting {
+        key: "slow_reader_timeout",
+        kind: Kind::Seconds,
+        doc: "How long a socket may take nothing before its subscriptions end as lagged",
+        read: |config, text| positive(text).map(|limit| config.slow_reader_timeout = limit),
+        show: |config| in_seconds(config.slow_reader_timeout),
+    },
+    Setting {
+        key: "events_keep",
+        kind: Kind::Count,
+        doc: "Events that are kept for subscribers to resume from",
+        read: |config, text| number(text, 1..=u64::MAX).map(|keep| config.events_keep = keep),
+        show: |config| config.events_keep.to_string(),
+    },
+    Setting {
+        key: "events_keep_age",
+        kind: Kind::Seconds,
+        doc: "Age at which events go; 0: only their number counts",
+        read: |config, text| {
+            seconds(text).map(|age| config.events_keep_age = Some(age).filter(|age| !age.is_zero()))
+        },
+        show: |config| in_seconds(config.events_keep_age.unwrap_or_default()),
+    },
+    Setting {
+        key: "local_runner",
+        kind: Kind::Switch,
+        doc: "Serve runners with `local: true` in this process",
+        read: |config, text| switch(text).map(|on| config.local_runner = on),
+        show: |config| config.local_runner.to_string(),
+    },
+    Setting {
+        key: "local_slots",
+        kind: Kind::Count,
+        doc: "Jobs that the built-in runner works on at once",
+        read: |config, text| small(text, 1..=1_024).map(|slots| config.local_slots = slots),
+        show: |config| config.local_slots.to_string(),
+    },
+    Setting {
+        key: "max_body",
+        kind: Kind::Bytes,
+        doc: "Largest request body or WebSocket message",
+        read: |config, text| {
+            let most = bytes(text, 1_024..=u64::from(u32::MAX))?;
+            config.max_body_bytes = most.try_into().map_err(|_| "too large".to_owned())?;
+            Ok(())
+        },
+        show: |config| config.max_body_bytes.to_string(),
+    },
+    Setting {
+        key: "max_batch",
+        kind: Kind::Count,
+        doc: "Calls in one batch",
+        read: |config, text| small(text, 1..=1_000_000).map(|most| config.max_batch = most),
+        show: |config| config.max_batch.to_string(),
+    },
+    Setting {
+        key: "max_connections",
+        kind: Kind::Count,
+        doc: "Open connections on both ports together",
+        read: |config, text| small(text, 1..=1_000_000).map(|most| config.max_connections = most),
+        show: |config| config.max_connections.to_string(),
+    },
+    Setting {
+        key: "max_subscriptions",
+        kind: Kind::Count,
+        doc: "Subscriptions of one connection",
+        read: |config, text| small(text, 1..=1_000_000).map(|most| config.max_subscriptions = most),
+        show: |config| config.max_subscriptions.to_string(),
+    },
+    Setting {
+        key: "max_in_flight",
+        kind: Kind::Count,
+        doc: "Calls of one WebSocket connection that may run at once",
+        read: |config, text| small(text, 1..=1_000_000).map(|most| config.max_in_flight = most),
+        show: |config| config.max_in_flight.to_string(),
+    },
+    Setting {
+        key: "cache",
+        kind: Kind::Bytes,
+        doc: "Memory for cached pages of the state",
+        read: |config, text| bytes(text, 1 << 20..=1 << 40).map(|cache| config.cache_bytes = cache),
+        show: |config| config.cache_bytes.to_string(),
+    },
+    Setting {
+        key: "drain_timeout",
+        kind: Kind::Seconds,
+        doc: "How long a graceful stop may take",
+        read: |config, text| seconds(text).map(|limit| config.drain_timeout = limit),
+        show: |config| in_seconds(config.drain_timeout),
+    },
+    Setting {
+        key: "log_format",
+        kind: Kind::Text,
+        doc: "How log lines are written: text, json, or auto (text on a terminal, else json)",
+        read: |config, text| {
+            config.log_format = match text {
+                "auto" => LogFormat::Auto,
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err(format!("must be auto, text or json, not `{text}`")),
+            };
+            Ok(())
+        },
+        show: |config| format!("{:?}", config.log_format).to_ascii_lowercase(),
+    },
+    Setting {
+        key: "log_level",
+        kind: Kind::Text,
+        doc: "off, error, warn, info, debug, trace, or directives such as info,muster::store=debug",
+        read: |config, text| level(text).map(|level| config.log_level = level),
+        show: |config| config.log_level.clone(),
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_can_be_read_back() {
+        for setting in SETTINGS {
+            let mut config = Config::default();
+            let shown = (setting.show)(&config);
+            (setting.read)(&mut config, &shown).unwrap();
+            assert_eq!((setting.show)(&config), shown, "{}", setting.key);
+            assert!(!setting.doc.is_empty() && !setting.doc.ends_with('.'), "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_what_they_must_be() {
+        for (key, text, want) in [
+            ("api_http_port", "65536", "0 to 65535"),
+            ("api_ws_ip", "localhost", "an IP address"),
+            ("max_batch", "0", "1 to 1000000"),
+            ("max_body", "10 MB", "10MiB"),
+            ("runner_grace", "-1", "0 or more"),
+            ("runner_grace", "NaN", "0 or more"),
+            ("slow_reader_timeout", "0", "more than 0"),
+            ("local_runner", "maybe", "true or false"),
+            ("log_format", "xml", "auto, text or json"),
+            ("data_dir", "", "not empty"),
+            ("log_level", "a=b=c", "directives"),
+        ] {
+            let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+            let refusal = (setting.read)(&mut Config::default(), text).unwrap_err();
+            assert!(refusal.contains(want), "{key}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! What a runner is told, read off the store when it is about to be sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::job::Job;
+use super::message::Message;
+use super::message_kind::MessageKind;
+use super::{MessageFormatType, MessageStatus, TransportStatus, seconds};
+use crate::app::App;
+use crate::engine::{Carrier, Given, GivenAttempt, Push};
+use crate::model::Triple;
+use crate::model::protocol::{Attempt, Inputs, Notification};
+use crate::store::{JOBS, MESSAGE_RUNS, MESSAGES, TASKS};
+use crate::{Error, Result};
+
+/// Time to acknowledge a message of the coordinator's own, seconds.
+const ACKNOWLEDGE_WITHIN: u32 = 30;
+
+/// The notification of a push.
+pub(super) fn notification(app: &Arc<App>, push: Push) -> Result<Notification<Message>> {
+    Ok(match push {
+        Push::Jobs(given) => jobs(app, &given)?,
+        Push::Cancel { tokens, reason } => Notification::Cancel { tokens, reason },
+        Push::Detached { reason } => Notification::Detached { reason },
+    })
+}
+
+fn jobs(app: &Arc<App>, given: &Given) -> Result<Notification<Message>> {
+    let mut jobs = Vec::with_capacity(given.attempts.len());
+    let mut attempts = Vec::with_capacity(given.attempts.len());
+    for one in &given.attempts {
+        let (job, attempt) = attempt(app, given, one)?;
+        jobs.push(job);
+        attempts.push(attempt);
+    }
+    let message = match given.message {
+        Carrier::Made { id, of } => made(app, id, of, jobs),
+        Carrier::Stored(key) => {
+            sent(app, key);
+            let row = app.store.get(MESSAGES, &key)?.ok_or_else(|| gone("message"))?;
+            let run = app.store.get(MESSAGE_RUNS, &key)?;
+            Message::new(key, row, run.as_ref(), jobs)?
+        }
+    };
+    Ok(Notification::Jobs { message, attempts })
+}
+
+fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<(Job, Attempt)> {
+    let key = one.token.job;
+    let row = app.store.get(JOBS, &key)?.ok_or_else(|| gone("job"))?;
+    let task = app.store.get(TASKS, &key)?;
+    let mut env_vars = BTreeMap::clone(&given.env);
+    env_vars.extend(row.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut inputs = Inputs::new();
+    for needed in &row.depends {
+        inputs.insert(*needed, left(app, (key.0, key.1, *needed))?);
+    }
+    let attempt = Attempt {
+        caller_id: key.1,
+        job_id: key.2,
+        flow_id: given.flow,
+        attempt: one.token.attempt,
+        token: one.token.to_string(),
+        deadline_at: one.deadline_at,
+        env_vars,
+        inputs,
+    };
+    // The attempt that this carries may be further than the row: it says where the job will be.
+    let mut job = Job::new(key, row, task.as_ref());
+    job.status = super::JobStatus::Dispatched;
+    Ok((job, attempt))
+}
+
+/// What a job that another depends on has left.
+fn left(app: &App, key: Triple) -> Result<BTreeMap<String, String>> {
+    let row = app.store.get(TASKS, &key)?;
+    let text = row.and_then(|row| row.result);
+    let Some(text) = text else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(&text).map_err(|e| Error::Bug(e.to_string()))
+}
+
+/// The message that the coordinator makes for jobs that no client put into one.
+fn made(app: &App, id: u32, (context_id, caller_id): (u32, u32), jobs: Vec<Job>) -> Message {
+    let now = seconds((app.now)());
+    let script_type = jobs.first().map_or(super::ScriptType::Osis, |job| job.script_type);
+    Message {
+        id,
+        caller_id,
+        context_id,
+        message: String::new(),
+        message_type: MessageKind::Script(script_type),
+        message_format_type: MessageFormatType::Text,
+        timeout: 0,
+        timeout_ack: ACKNOWLEDGE_WITHIN,
+        timeout_result: 0,
+        job: jobs,
+        logs: Vec::new(),
+        created_at: now,
+        updated_at: now,
+        status: MessageStatus::Dispatched,
+        transport_id: None,
+        transport_status: Some(TransportStatus::Sent),
+    }
+}
+
+/// Notes beside the sending that a stored message is on its way.
+fn sent(app: &Arc<App>, key: Triple) {
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        if let Err(err) = app.engine.change(move |turn| turn.message_sent(key)).await {
+            tracing::debug!(error = %err, "could not note that a message was sent");
+        }
+    });
+}
+
+fn gone(what: &str) -> Error {
+    Error::Bug(format!("a {what} that a runner was to be given is gone"))
+}

@@ -1,0 +1,321 @@
+//! `runner.*`: what runners do: attach, report, heartbeat, drain.
+
+use std::collections::BTreeMap;
+
+use futures_util::stream::unfold;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, watch};
+
+use super::message::Message;
+use super::parcel::notification;
+use super::{ScriptType, bounds};
+use crate::app::Cx;
+use crate::engine::{Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
+use crate::method::{Access, Def, Items, Method, Spec, Subscription, Verb};
+use crate::model::Millis;
+use crate::model::protocol::{
+    self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
+};
+use crate::{Code, Error, Result};
+
+/// This namespace's methods on attached runners.
+pub const METHODS: &[Def] = &[
+    Def::open::<Attach>(),
+    Def::call::<SendReports>(),
+    Def::call::<Heartbeat>(),
+    Def::call::<Drain>(),
+    Def::call::<Status>(),
+];
+
+/// Most tokens or reports in one call.
+const TOKENS: usize = 10_000;
+
+/// Attaches a runner: it gets work until it detaches or its connection is lost.
+///
+/// A runner that comes back names what it still has in hand and keeps that; what it leaves out is
+/// given out again. A newer attach of the same runner ends this one.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RunnerAttachParams")]
+pub struct Attach {
+    /// The context it belongs to.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+    /// The script types that it can execute.
+    pub script_types: Vec<ScriptType>,
+    /// How many attempts it may have in hand at once, 1 to 1024; 1 when left out.
+    #[serde(default)]
+    pub slots: Option<u32>,
+    /// Anything that its operator wants to be seen in `runner.status`.
+    #[serde(default)]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Tokens of the attempts that it still has in hand.
+    #[serde(default)]
+    pub in_hand: Option<Vec<String>>,
+}
+
+impl Subscription for Attach {
+    type Item = Notification<Message>;
+    const SPEC: Spec = Spec::new("runner.attach", Access::Executor)
+        .push("runner.message", "runner.detach")
+        .errors(&[Code::NotFound, Code::LimitReached, Code::StorageError]);
+
+    async fn open(self, cx: Cx) -> Result<Items> {
+        let runner = (self.context_id, self.runner_id);
+        if self.script_types.is_empty() {
+            return Err(Error::params("script_types", "must name at least one"));
+        }
+        let slots = self.slots.unwrap_or(1);
+        if !(1..=MAX_SLOTS).contains(&slots) {
+            return Err(Error::params("slots", format!("must be 1 to {MAX_SLOTS}")));
+        }
+        let labels = self.labels.unwrap_or_default();
+        bounds::count("labels", labels.len(), 100)?;
+        let in_hand = self.in_hand.unwrap_or_default();
+        bounds::count("in_hand", in_hand.len(), TOKENS)?;
+        let languages = self.script_types.into_iter().map(Into::into).collect();
+        let hello = Hello { runner, languages, slots, labels, in_hand };
+        // The guard is made inside the change, so that a caller that goes away meanwhile detaches.
+        let engine = cx.app.engine.clone();
+        let change = move |turn: &mut Turn<'_>| {
+            let attached = turn.attach(&hello)?;
+            let guard = Guard { engine, runner, session: attached.session };
+            Ok((attached.pushes, guard))
+        };
+        let (pushes, guard) = cx.app.engine.change(change).await?;
+        let stopping = cx.app.stopping.subscribe();
+        let attachment = Attachment { cx, pushes, stopping, _guard: guard };
+        let told = unfold(Some(attachment), |attachment| async {
+            let mut attachment = attachment?;
+            let push = attachment.next().await?;
+            let last = matches!(push, Push::Detached { .. });
+            let told = match notification(&attachment.cx.app, push) {
+                Ok(told) => told,
+                Err(err) => {
+                    // Ending the session gives its work to others after the grace period.
+                    tracing::error!(error = %err, "could not read what a runner was to be given");
+                    return None;
+                }
+            };
+            Some((told, (!last).then_some(attachment)))
+        });
+        Ok(Items::new(told).winding_down())
+    }
+}
+
+/// Detaches when it is dropped.
+struct Guard {
+    engine: Engine,
+    runner: (u32, u32),
+    session: u64,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.engine.connection_lost(self.runner, self.session);
+    }
+}
+
+/// A runner's attachment.
+struct Attachment {
+    cx: Cx,
+    pushes: mpsc::Receiver<Push>,
+    stopping: watch::Receiver<bool>,
+    _guard: Guard,
+}
+
+impl Attachment {
+    async fn next(&mut self) -> Option<Push> {
+        tokio::select! {
+            biased;
+            push = self.pushes.recv() => push,
+            _ = self.stopping.wait_for(|stopping| *stopping) => {
+                Some(Push::Detached { reason: "the coordinator is shutting down".to_owned() })
+            }
+        }
+    }
+}
+
+/// Reports on attempts; each report stands alone.
+///
+/// The final report of an attempt may be repeated. A report whose token is not the runner's current
+/// one is refused with -32006.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RunnerReportParams")]
+pub struct SendReports {
+    /// The context it belongs to.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+    /// What it has to say.
+    pub reports: Vec<protocol::Report>,
+}
+
+impl Method for SendReports {
+    type Output = ReportReply;
+    const SPEC: Spec = Spec::new("runner.report", Access::Executor)
+        .rest(Verb::Post, "/runners/{context_id}/{runner_id}/reports", 200)
+        .errors(&[Code::LimitReached, Code::StorageError]);
+
+    async fn call(self, cx: Cx) -> Result<ReportReply> {
+        let runner = (self.context_id, self.runner_id);
+        bounds::count("reports", self.reports.len(), TOKENS)?;
+        let mut known = Vec::with_capacity(self.reports.len());
+        let mut refused = Vec::new();
+        for report in self.reports {
+            match Token::parse(&report.token) {
+                Some(token) => known.push(read(report, token)?),
+                None => refused.push(refuse(report.token, &Error::Stale)),
+            }
+        }
+        let change = move |turn: &mut Turn<'_>| {
+            let mut accepted = 0;
+            for report in &known {
+                match turn.report(runner, report) {
+                    Ok(()) => accepted += 1,
+                    Err(err @ (Error::Stale | Error::Conflict { .. })) => {
+                        refused.push(refuse(report.token.to_string(), &err));
+                    }
+                    Err(err) => return Err(err),
+                }
+            }
+            Ok(ReportReply { accepted, refused })
+        };
+        cx.app.engine.change(change).await
+    }
+}
+
+fn refuse(token: String, err: &Error) -> Refused {
+    Refused { token, code: err.code().number(), message: err.to_string() }
+}
+
+/// Reads a report outside the engine.
+fn read(report: protocol::Report, token: Token) -> Result<Report> {
+    let text = |result: &BTreeMap<String, String>| {
+        serde_json::to_string(result).map_err(|e| Error::Bug(e.to_string()))
+    };
+    let result = report.result.filter(|result| !result.is_empty());
+    let verdict = match report.status {
+        ReportStatus::Acknowledged => Verdict::Acknowledged,
+        ReportStatus::Started => Verdict::Started,
+        ReportStatus::Finished => {
+            Verdict::Finished { result: result.as_ref().map(text).transpose()? }
+        }
+        ReportStatus::Error => {
+            let error = report.error.unwrap_or_else(|| "the job failed".to_owned());
+            let mut result = result.unwrap_or_default();
+            result.insert("error".to_owned(), error.clone());
+            Verdict::Error { error, result: text(&result)? }
+        }
+    };
+    let logs = report.logs.into_iter().map(|line| (line.stream, line.line)).collect();
+    Ok(Report { token, verdict, logs })
+}
+
+/// Says that a runner is alive, and asks which of its attempts it should stop.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RunnerHeartbeatParams")]
+pub struct Heartbeat {
+    /// The context it belongs to.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+    /// Tokens of the attempts that it has in hand.
+    #[serde(default)]
+    pub tokens: Option<Vec<String>>,
+}
+
+impl Method for Heartbeat {
+    type Output = HeartbeatReply;
+    const SPEC: Spec = Spec::new("runner.heartbeat", Access::Executor)
+        .rest(Verb::Post, "/runners/{context_id}/{runner_id}/heartbeat", 200)
+        .errors(&[Code::NotFound, Code::LimitReached]);
+
+    async fn call(self, cx: Cx) -> Result<HeartbeatReply> {
+        let runner = (self.context_id, self.runner_id);
+        let tokens = self.tokens.unwrap_or_default();
+        bounds::count("tokens", tokens.len(), TOKENS)?;
+        let cancel = cx.app.engine.change(move |turn| turn.heartbeat(runner, &tokens)).await?;
+        Ok(HeartbeatReply { cancel })
+    }
+}
+
+/// Lets an attached runner finish what it has; it gets nothing new, and is detached after that.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RunnerDrainParams")]
+pub struct Drain {
+    /// The context it belongs to.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+}
+
+impl Method for Drain {
+    type Output = DrainReply;
+    const SPEC: Spec = Spec::new("runner.drain", Access::Executor)
+        .rest(Verb::Post, "/runners/{context_id}/{runner_id}/drain", 200)
+        .errors(&[Code::NotFound, Code::Conflict]);
+
+    async fn call(self, cx: Cx) -> Result<DrainReply> {
+        let runner = (self.context_id, self.runner_id);
+        let busy = cx.app.engine.change(move |turn| turn.drain(runner)).await?;
+        Ok(DrainReply { draining: true, busy })
+    }
+}
+
+/// Says how a runner stands.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "RunnerStatusParams")]
+pub struct Status {
+    /// The context it belongs to.
+    pub context_id: u32,
+    /// The runner.
+    pub id: u32,
+}
+
+/// How a runner stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunnerStatus {
+    /// Whether it is attached.
+    pub online: bool,
+    /// Since when, Unix milliseconds; absent while it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_at: Option<Millis>,
+    /// The script types that it can execute; empty while it is not attached.
+    pub script_types: Vec<ScriptType>,
+    /// How many attempts it may have in hand at once.
+    pub slots: u32,
+    /// How many it has, also while it is away for a moment.
+    pub busy: u32,
+    /// Whether it finishes what it has and gets nothing new.
+    pub draining: bool,
+    /// What its operator says of it.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Method for Status {
+    type Output = RunnerStatus;
+    const SPEC: Spec = Spec::new("runner.status", Access::Reader)
+        .rest(Verb::Get, "/runners/{context_id}/{id}/status", 200)
+        .errors(&[Code::NotFound, Code::StorageError]);
+
+    async fn call(self, cx: Cx) -> Result<RunnerStatus> {
+        let runner = (self.context_id, self.id);
+        let found = cx.app.engine.change(move |turn| turn.runner_status(runner)).await?;
+        Ok(RunnerStatus {
+            online: found.online,
+            attached_at: found.attached_at,
+            script_types: found.languages.into_iter().map(Into::into).collect(),
+            slots: found.slots,
+            busy: found.busy,
+            draining: found.draining,
+            labels: found.labels,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! How a runner reaches a coordinator: the seam, and the WebSocket behind it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{BoxStream, StreamExt};
+use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
+use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
+use crate::client::ByName;
+
+/// Largest message from the coordinator, bytes.
+const MESSAGE_BYTES: u32 = 256 << 20;
+/// For one call.
+const CALL: Duration = Duration::from_secs(30);
+/// For a connection to be made.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Between two pings.
+const PING: Duration = Duration::from_secs(20);
+
+/// Notifications of an attached runner; it ends when the connection does.
+pub type Notifications = BoxStream<'static, Notification<Carried>>;
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The connection failed, or no answer came in time: whether it was done is not known.
+    #[error("connection: {0}")]
+    Lost(String),
+    /// The coordinator refused it.
+    #[error("{message} ({code})")]
+    Refused {
+        /// The error code.
+        code: i32,
+        /// What is wrong.
+        message: String,
+    },
+}
+
+/// A way to a coordinator.
+pub trait Link: fmt::Debug + Send + Sync + 'static {
+    /// Subscribes with `runner.attach`, over a new connection where there are connections.
+    fn attach(
+        &self,
+        params: &Attach,
+    ) -> impl Future<Output = Result<Notifications, LinkError>> + Send;
+
+    /// Calls a method over the connection of the last attach.
+    fn call<P: Serialize + Sync, T: DeserializeOwned + Send>(
+        &self,
+        method: &'static str,
+        params: &P,
+    ) -> impl Future<Output = Result<T, LinkError>> + Send;
+}
+
+/// Params of `runner.attach`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Attach {
+    /// The tenant.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+    /// What it can execute, values of `ScriptType`.
+    pub script_types: Vec<&'static str>,
+    /// How many attempts at once.
+    pub slots: u32,
+    /// For operators to tell runners apart.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Tokens of what it still has.
+    pub in_hand: Vec<String>,
+}
+
+/// A runner's name, in the params of every other call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Name {
+    /// The tenant.
+    pub context_id: u32,
+    /// The runner.
+    pub runner_id: u32,
+}
+
+impl Name {
+    /// Calls `runner.report`.
+    pub async fn report(
+        self,
+        link: &impl Link,
+        reports: &[Report],
+    ) -> Result<ReportReply, LinkError> {
+        #[derive(Serialize)]
+        struct Params<'a> {
+            #[serde(flatten)]
+            name: Name,
+            reports: &'a [Report],
+        }
+        link.call("runner.report", &Params { name: self, reports }).await
+    }
+
+    /// Calls `runner.heartbeat`.
+    pub async fn heartbeat(
+        self,
+        link: &impl Link,
+        tokens: &[String],
+    ) -> Result<HeartbeatReply, LinkError> {
+        #[derive(Serialize)]
+        struct Params<'a> {
+            #[serde(flatten)]
+            name: Name,
+            tokens: &'a [String],
+        }
+        link.call("runner.heartbeat", &Params { name: self, tokens }).await
+    }
+
+    /// Calls `runner.drain`.
+    pub async fn drain(self, link: &impl Link) -> Result<DrainReply, LinkError> {
+        link.call("runner.drain", &self).await
+    }
+}
+
+/// A coordinator at the other end of a WebSocket.
+#[derive(Debug)]
+pub struct WebSocket {
+    url: String,
+    client: Mutex<Option<Arc<WsClient>>>,
+}
+
+impl WebSocket {
+    /// One that will connect to `url`, such as `ws://127.0.0.1:9653`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), client: Mutex::default() }
+    }
+
+    fn client(&self) -> Result<Arc<WsClient>, LinkError> {
+        let client = self.client.lock().clone();
+        client.ok_or_else(|| LinkError::Lost("not connected".to_owned()))
+    }
+}
+
+impl Link for WebSocket {
+    async fn attach(&self, params: &Attach) -> Result<Notifications, LinkError> {
+        // The old connection goes first, so that nothing is said over two.
+        self.client.lock().take();
+        let ping = PingConfig::new().ping_interval(PING).inactive_limit(PING * 3).max_failures(2);
+        let room = usize::try_from(params.slots).unwrap_or(usize::MAX).saturating_mul(4);
+        let client = WsClientBuilder::new()
+            .connection_timeout(CONNECT)
+            .request_timeout(CALL)
+            .max_request_size(MESSAGE_BYTES)
+            .max_response_size(MESSAGE_BYTES)
+            .max_buffer_capacity_per_subscription(room.saturating_add(1_024))
+            .enable_ws_ping(ping)
+            .build(&self.url);
+        let client = Arc::new(client.await.map_err(lost)?);
+        let params = ByName(params);
+        let subscribed = client.subscribe("runner.attach", params, "runner.detach");
+        let notifications = subscribed.await.map_err(lost)?;
+        *self.client.lock() = Some(client);
+        let readable = notifications.filter_map(async |notification| match notification {
+            Ok(notification) => Some(notification),
+            Err(err) => {
+                // Its attempts are not acknowledged, and go to a runner that understands them.
+                tracing::warn!(%err, "a notification that this runner does not understand");
+                None
+            }
+        });
+        Ok(readable.boxed())
+    }
+
+    async fn call<P: Serialize + Sync, T: DeserializeOwned + Send>(
+        &self,
+        method: &'static str,
+        params: &P,
+    ) -> Result<T, LinkError> {
+        self.client()?.request(method, ByName(params)).await.map_err(lost)
+    }
+}
+
+fn lost(err: WireError) -> LinkError {
+    match err {
+        WireError::Call(err) => {
+            let reason = err.data().map(|data| format!(": {data}")).unwrap_or_default();
+            LinkError::Refused { code: err.code(), message: format!("{}{reason}", err.message()) }
+        }
+        other => LinkError::Lost(other.to_string()),
+    }
+}

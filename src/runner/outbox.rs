@@ -1,0 +1,313 @@
+//! What a runner has in hand, and what it has yet to say about it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::executor::{Outcome, StopReason, Stopper};
+use super::logs::Logs;
+use super::protocol::{LogLine, Refused, Report, ReportStatus};
+use crate::Code;
+
+/// Bytes of reports that travel in one call, roughly; a single one may be larger.
+const CALL_BYTES: usize = 1 << 20;
+/// Times that the reports of an attempt are sent before they are dropped.
+const TRIES: u32 = 50;
+
+/// Everything in hand, by token.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    held: BTreeMap<String, Held>,
+}
+
+/// One attempt in hand.
+#[derive(Debug)]
+struct Held {
+    stopper: Stopper,
+    logs: Logs,
+    /// To be said next, in this order; at most one of each status.
+    next: VecDeque<Report>,
+    /// Said, and not answered yet. While it is not, nothing else is said about the attempt, so that
+    /// the coordinator hears things in order.
+    asked: Vec<Report>,
+    /// Whether work began.
+    started: bool,
+    tries: u32,
+}
+
+impl Outbox {
+    /// How many attempts are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is in hand.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Their tokens.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        self.held.keys().cloned().collect()
+    }
+
+    /// Takes an attempt in hand; false when it already is.
+    pub(super) fn take(&mut self, token: &str, stopper: Stopper, logs: Logs) -> bool {
+        if self.held.contains_key(token) {
+            return false;
+        }
+        let next = VecDeque::from([bare(token, ReportStatus::Acknowledged)]);
+        let held = Held { stopper, logs, next, asked: vec![], started: false, tries: 0 };
+        self.held.insert(token.to_owned(), held);
+        true
+    }
+
+    /// Notes that work began.
+    pub(super) fn started(&mut self, token: &str) {
+        if let Some(held) = self.held.get_mut(token) {
+            held.started = true;
+            held.next.push_back(bare(token, ReportStatus::Started));
+        }
+    }
+
+    /// Notes that work ended.
+    pub(super) fn ended(&mut self, token: &str, outcome: Outcome) {
+        let Some(held) = self.held.get_mut(token) else { return };
+        let report = match outcome {
+            Outcome::Finished { result } => {
+                Report { result: Some(result), ..bare(token, ReportStatus::Finished) }
+            }
+            Outcome::Error { error, result } => {
+                let (error, result) = (Some(error), Some(result));
+                Report { error, result, ..bare(token, ReportStatus::Error) }
+            }
+        };
+        held.next.push_back(report);
+    }
+
+    /// Gives up what the coordinator has taken away: stops it, and says nothing more about it.
+    pub(super) fn cancel(&mut self, token: &str, reason: &str) {
+        if let Some(held) = self.held.remove(token) {
+            held.stopper.stop(StopReason::Cancelled(reason.to_owned()));
+        }
+    }
+
+    /// Stops and forgets everything.
+    pub(super) fn abandon(&mut self, reason: &str) {
+        for token in self.tokens() {
+            self.cancel(&token, reason);
+        }
+    }
+
+    /// Whether log lines wait that would travel by themselves.
+    pub(super) fn has_lines(&self) -> bool {
+        self.held.values().any(|held| held.started && !held.logs.is_empty())
+    }
+
+    /// The reports of one call; none when there is nothing to say.
+    ///
+    /// `lines` says whether log lines are worth a report of their own.
+    pub(super) fn next_call(&mut self, lines: bool) -> Vec<Report> {
+        let (mut reports, mut bytes) = (Vec::new(), 0);
+        for (token, held) in &mut self.held {
+            if bytes >= CALL_BYTES {
+                break;
+            }
+            if held.asked.is_empty() {
+                held.asked = held.say(token, lines);
+                bytes += held.asked.iter().map(size).sum::<usize>();
+                reports.extend_from_slice(&held.asked);
+            }
+        }
+        reports
+    }
+
+    /// Notes that these reports were answered; what was refused is given up.
+    ///
+    /// Answers whether some have to be sent again.
+    pub(super) fn answered(&mut self, reports: &[Report], refused: &[Refused]) -> bool {
+        let mut again = false;
+        for report in reports {
+            let token = &report.token;
+            // Several reports of one attempt share its fate; the first of them settles it.
+            let mine = || refused.iter().filter(|refusal| refusal.token == *token);
+            if let Some(Refused { code, message, .. }) = mine().find(|r| !is_passing(r.code)) {
+                if self.held.contains_key(token) {
+                    tracing::warn!(token, code, message, "a report was refused");
+                }
+                self.cancel(token, message);
+            } else if mine().next().is_some() {
+                again |= self.unsent(std::iter::once(report));
+            } else if let Some(held) = self.held.get_mut(token) {
+                held.tries = 0;
+                held.asked.clear();
+                if report.status.is_final() {
+                    self.held.remove(token);
+                }
+            }
+        }
+        again
+    }
+
+    /// Notes that it is not known whether these reports arrived, or that they will be taken later:
+    /// they are sent again.
+    pub(super) fn unsent<'a>(&mut self, reports: impl Iterator<Item = &'a Report>) -> bool {
+        let mut any = false;
+        for report in reports {
+            let Some(held) = self.held.get_mut(&report.token) else { continue };
+            let asked = std::mem::take(&mut held.asked);
+            if asked.is_empty() {
+                continue;
+            }
+            held.tries += 1;
+            if held.tries > TRIES {
+                tracing::error!(token = report.token, "reports are dropped: nobody takes them");
+                self.cancel(&report.token, "nobody takes reports on it");
+                continue;
+            }
+            for report in asked.into_iter().rev() {
+                held.next.push_front(report);
+            }
+            any = true;
+        }
+        any
+    }
+}
+
+impl Held {
+    fn say(&mut self, token: &str, lines: bool) -> Vec<Report> {
+        if self.next.is_empty() {
+            if !lines || !self.started || self.logs.is_empty() {
+                return vec![];
+            }
+            self.next.push_back(bare(token, ReportStatus::Started));
+        }
+        let mut reports: Vec<Report> = self.next.drain(..).collect();
+        if let Some(last) = reports.last_mut() {
+            last.logs.extend(self.logs.take());
+        }
+        reports
+    }
+}
+
+/// Whether an error is one that goes away by itself.
+pub(super) fn is_passing(code: i32) -> bool {
+    [Code::StorageError, Code::Unavailable, Code::InternalError, Code::LimitReached]
+        .iter()
+        .any(|known| known.number() == code)
+}
+
+fn bare(token: &str, status: ReportStatus) -> Report {
+    Report { token: token.to_owned(), status, result: None, error: None, logs: vec![] }
+}
+
+fn size(report: &Report) -> usize {
+    let result = report.result.iter().flatten().map(|(key, value)| key.len() + value.len());
+    let logs = report.logs.iter().map(|LogLine { line, .. }| line.len() + 40);
+    result.chain(logs).sum::<usize>() + 128
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn outbox(tokens: &[&str]) -> (Outbox, Vec<Logs>) {
+        let mut outbox = Outbox::default();
+        let mut all = vec![];
+        for token in tokens {
+            let logs = Logs::new(Arc::default());
+            assert!(outbox.take(token, Stopper::new().0, logs.clone()));
+            all.push(logs);
+        }
+        (outbox, all)
+    }
+
+    fn said(reports: &[Report]) -> Vec<(String, ReportStatus)> {
+        reports.iter().map(|report| (report.token.clone(), report.status)).collect()
+    }
+
+    fn finished() -> Outcome {
+        Outcome::Finished { result: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_is_ready_together_travels_together_and_in_order() {
+        use ReportStatus::{Acknowledged, Finished, Started};
+        let (mut outbox, _) = outbox(&["a", "b"]);
+        outbox.started("a");
+        outbox.ended("a", finished());
+        let first = outbox.next_call(true);
+        let expected =
+            [("a", Acknowledged), ("a", Started), ("a", Finished), ("b", Acknowledged)];
+        assert_eq!(said(&first), expected.map(|(t, s)| (t.to_owned(), s)));
+        outbox.started("b");
+        assert!(outbox.next_call(true).is_empty(), "the one before is not answered");
+        assert!(!outbox.answered(&first, &[]));
+        assert_eq!(outbox.tokens(), ["b"]);
+        assert_eq!(said(&outbox.next_call(true)), [("b".to_owned(), Started)]);
+    }
+
+    #[test]
+    fn what_was_lost_on_the_way_is_sent_again_before_the_rest() {
+        let (mut outbox, logs) = outbox(&["a"]);
+        logs[0].line("stdout", "one");
+        outbox.started("a");
+        let first = outbox.next_call(true);
+        assert!(outbox.unsent(first.iter()));
+        outbox.ended("a", finished());
+        let second = outbox.next_call(true);
+        assert_eq!(second[..2], first[..]);
+        assert_eq!(second.len(), 3);
+    }
+
+    #[test]
+    fn a_refused_report_gives_the_attempt_up() {
+        let (mut outbox, _) = outbox(&["a", "b"]);
+        let first = outbox.next_call(true);
+        let refused = |token: &str, code: Code| Refused {
+            token: token.into(),
+            code: code.number(),
+            message: "no".into(),
+        };
+        let refused = [refused("a", Code::StaleAttempt), refused("b", Code::StorageError)];
+        assert!(outbox.answered(&first, &refused), "b is sent again");
+        assert_eq!(outbox.tokens(), ["b"]);
+        assert_eq!(said(&outbox.next_call(true)), [("b".to_owned(), ReportStatus::Acknowledged)]);
+    }
+
+    #[test]
+    fn lines_travel_with_started() {
+        let (mut outbox, logs) = outbox(&["a"]);
+        outbox.started("a");
+        let first = outbox.next_call(true);
+        outbox.answered(&first, &[]);
+        logs[0].line("stdout", "one");
+        assert!(outbox.has_lines());
+        assert!(outbox.next_call(false).is_empty());
+        let second = outbox.next_call(true);
+        assert_eq!((second[0].status, second[0].logs.len()), (ReportStatus::Started, 1));
+        assert!(!outbox.has_lines());
+    }
+
+    #[test]
+    fn what_nobody_takes_is_dropped_in_the_end() {
+        let (mut outbox, _) = outbox(&["a"]);
+        for _ in 0..=TRIES {
+            let call = outbox.next_call(true);
+            outbox.unsent(call.iter());
+        }
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_call_has_a_bound() {
+        let (mut outbox, _) = outbox(&["a", "b", "c"]);
+        for token in ["a", "b", "c"] {
+            let result = BTreeMap::from([("k".into(), "x".repeat(CALL_BYTES))]);
+            outbox.ended(token, Outcome::Finished { result });
+        }
+        assert_eq!(outbox.next_call(true).len(), 2);
+        assert_eq!(outbox.next_call(true).len(), 2);
+    }
+}

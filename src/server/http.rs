@@ -1,0 +1,196 @@
+//! One HTTP request: checks, then JSON-RPC, a page, a REST route or an upgrade.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use jsonrpsee::types::ErrorObjectOwned;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::envelope::failure;
+use super::listen::{Link, Port};
+use super::rpc::Outcome;
+use super::{guard, pages, rest, rpc, upgrade};
+use crate::error::bare;
+use crate::{Code, Error};
+
+/// What is answered.
+pub(super) type Answer = Response<Full<Bytes>>;
+
+/// How long a body may make no progress.
+const BODY_STALL: Duration = Duration::from_secs(30);
+/// How long, and how much of, a body that is too large is read before it is refused: a peer that
+/// is still writing would otherwise lose the answer.
+const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
+
+/// Answers one request.
+pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answer {
+    let (http, ws) = (link.shared.http, link.shared.ws);
+    if let Some(reason) = guard::refusal(&request, http, ws) {
+        return plain(StatusCode::FORBIDDEN, reason);
+    }
+    if link.port == Port::Ws {
+        return upgrade::answer(link, request).await;
+    }
+    if request.method() == Method::POST && request.uri().path() == "/" {
+        return call(&link, request).await;
+    }
+    match pages::answer(&link, &request).await {
+        Some(page) => page,
+        None => rest::answer(&link, request).await,
+    }
+}
+
+/// JSON-RPC over HTTP.
+async fn call(link: &Link, request: Request<Incoming>) -> Answer {
+    if !is_json(request.headers().get(CONTENT_TYPE)) {
+        let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
+        return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
+    }
+    let body = match read(link, request.into_body()).await {
+        Ok(body) => body,
+        Err(err) => {
+            let (status, error): (_, ErrorObjectOwned) = (status_of(&err), err.into());
+            return closing(json(status, failure("null", &error)));
+        }
+    };
+    match rpc::run(link, &body, None).await {
+        Outcome::Silent => json(StatusCode::OK, String::new()),
+        Outcome::Text(text) | Outcome::Opened(text, _) => json(StatusCode::OK, text),
+    }
+}
+
+/// Whether a body is to be read as JSON; one without a type is.
+fn is_json(value: Option<&HeaderValue>) -> bool {
+    let Some(value) = value else { return true };
+    let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+        || kind.eq_ignore_ascii_case("application/json-rpc")
+}
+
+/// Reads a whole body within the limits of size and time.
+///
+/// # Errors
+/// [`Error::Limit`] when it is too large, [`Error::Params`] when it breaks off.
+pub(super) async fn read(link: &Link, mut body: Incoming) -> Result<Bytes, Error> {
+    let limit = link.shared.app.config.max_body_bytes;
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let too_large = || Error::Limit { what: "bytes in a request".to_owned(), limit: limit.into() };
+    let declared = body.size_hint().lower();
+    if declared > u64::from(limit) {
+        discard(body).await;
+        return Err(too_large());
+    }
+    let mut first: Option<Bytes> = None;
+    let mut whole: Vec<u8> = Vec::new();
+    loop {
+        let frame = match timeout(BODY_STALL, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(err))) => {
+                return Err(Error::params("", format!("the body broke off: {err}")));
+            }
+            Ok(None) => break,
+            Err(_) => return Err(Error::params("", "the body stopped coming")),
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > most {
+            discard(body).await;
+            return Err(too_large());
+        }
+        // Nearly every body is one piece, which is then used as it is.
+        match first.take() {
+            None if whole.is_empty() => first = Some(data),
+            None => whole.extend_from_slice(&data),
+            Some(piece) => {
+                whole.reserve(usize::try_from(declared).unwrap_or(0).min(most));
+                whole.extend_from_slice(&piece);
+                whole.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.into()))
+}
+
+async fn discard(mut body: Incoming) {
+    let (within, mut left) = DISCARD;
+    let until = Instant::now() + within;
+    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            return;
+        }
+    }
+}
+
+/// The status that REST clients see for an error, with the one for sizes that HTTP has.
+pub(super) fn status_of(err: &Error) -> StatusCode {
+    let code = match err {
+        Error::Limit { what, .. } if what.starts_with("bytes") => 413,
+        err => err.code().http(),
+    };
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// A JSON body.
+pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    typed(status, "application/json", body)
+}
+
+/// A body of some type.
+pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+/// An error as REST clients see it: the data of the JSON-RPC error.
+pub(super) fn refused(err: &Error) -> Answer {
+    let status = status_of(err);
+    let mut data = err.data();
+    if let Some(there) = data.get_mut("http_status") {
+        *there = status.as_u16().into();
+    }
+    let answer = json(status, data.to_string());
+    if status == StatusCode::PAYLOAD_TOO_LARGE { closing(answer) } else { answer }
+}
+
+/// An error outside of any method.
+pub(super) fn plain(status: StatusCode, reason: &str) -> Answer {
+    json(status, object(status, reason))
+}
+
+/// The path exists, but not for this verb.
+pub(super) fn other_verbs(verbs: &[&str]) -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method");
+    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
+        answer.headers_mut().insert(ALLOW, verbs);
+    }
+    answer
+}
+
+fn object(status: StatusCode, reason: &str) -> String {
+    serde_json::json!({ "reason": reason, "http_status": status.as_u16() }).to_string()
+}
+
+/// The connection ends with this answer: what is left of the request is not read.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
+}
+
+/// What a connection beyond the limit is sent, whole.
+pub(super) fn too_many_connections(limit: u32) -> String {
+    let body = serde_json::json!({
+        "reason": format!("connections: at most {limit}"), "limit": limit, "http_status": 503,
+    });
+    let body = body.to_string();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}

@@ -1,0 +1,176 @@
+//! Accepts connections within limits, and serves HTTP on each.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::time::sleep;
+use tracing::Instrument;
+
+use super::{Shared, http, identity};
+use crate::app::{App, Caller, Cx};
+
+/// How long a request head may take, and how long a connection may idle between requests.
+const HEAD_LIMIT: Duration = Duration::from_secs(60);
+/// Largest request head, bytes.
+const HEAD_BYTES: usize = 64 << 10;
+/// Pause after a failed accept, which is nearly always a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that the kernel may queue up.
+const BACKLOG: i32 = 1_024;
+/// How much longer than a slow reader may take we wait for the peer's kernel to answer at all.
+const PEER_SILENCE: Duration = Duration::from_secs(30);
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Http,
+    Ws,
+}
+
+/// One TCP connection, for as long as anything of it lives.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) port: Port,
+    pub(super) caller: Caller,
+    /// Unique while the process lives.
+    pub(super) connection: u64,
+    pub(super) killed: watch::Receiver<()>,
+    _permit: OwnedSemaphorePermit,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Link {
+    /// What a call by this connection sees.
+    pub(super) fn cx(&self) -> Cx {
+        let app = Arc::clone(&self.shared.app);
+        Cx { app, caller: self.caller, connection: self.connection }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.app.metrics.connections.dec();
+    }
+}
+
+/// Binds an address so that a restart finds it free.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    let named = |err: io::Error| io::Error::new(err.kind(), format!("{address}: {err}"));
+    socket.bind(&address.into()).map_err(named)?;
+    socket.listen(BACKLOG).map_err(named)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Ends when a graceful stop begins.
+pub(super) fn stopped(app: &App) -> impl Future<Output = ()> + Send + use<> {
+    let mut stopping = app.stopping.subscribe();
+    async move { drop(stopping.wait_for(|stopping| *stopping).await) }
+}
+
+/// One listener.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) shared: Arc<Shared>,
+    pub(super) listener: TcpListener,
+    pub(super) port: Port,
+    pub(super) killed: watch::Receiver<()>,
+    pub(super) alive: mpsc::Sender<()>,
+}
+
+impl Listening {
+    /// Accepts until the coordinator stops.
+    pub(super) async fn run(self) {
+        let mut killed = self.killed.clone();
+        let stopped = stopped(&self.shared.app);
+        tokio::pin!(stopped);
+        loop {
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.admit(stream, peer),
+                    Err(err) => {
+                        tracing::warn!(%err, "cannot accept a connection");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                () = &mut stopped => return,
+                _ = killed.changed() => return,
+            }
+        }
+    }
+
+    fn admit(&self, stream: TcpStream, peer: SocketAddr) {
+        let metrics = &self.shared.app.metrics;
+        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
+            metrics.connections_refused.inc();
+            let limit = self.shared.app.config.max_connections;
+            // Best effort: a peer that would make us wait for this gets nothing.
+            let _ = stream.try_write(http::too_many_connections(limit).as_bytes());
+            return;
+        };
+        let silence = self.shared.app.config.slow_reader_timeout.saturating_mul(2) + PEER_SILENCE;
+        let socket = SockRef::from(&stream);
+        let set = socket.set_tcp_nodelay(true).and(socket.set_tcp_user_timeout(Some(silence)));
+        if let Err(err) = set {
+            tracing::debug!(%err, "socket options");
+        }
+        metrics.connections.inc();
+        let link = Arc::new(Link {
+            shared: Arc::clone(&self.shared),
+            port: self.port,
+            caller: identity::of_peer(peer),
+            connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
+            killed: self.killed.clone(),
+            _permit: permit,
+            _alive: self.alive.clone(),
+        });
+        let span = tracing::info_span!("connection", id = link.connection, %peer);
+        tokio::spawn(converse(link, stream).instrument(span));
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse(link: Arc<Link>, stream: TcpStream) {
+    let (stopped, mut killed) = (stopped(&link.shared.app), link.killed.clone());
+    let service = service_fn(move |request| {
+        let link = Arc::clone(&link);
+        async move { Ok::<_, Infallible>(http::answer(link, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_LIMIT)
+        .max_buf_size(HEAD_BYTES)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(serving);
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        () = stopped => {
+            serving.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = &mut serving => ended,
+                _ = killed.changed() => return,
+            }
+        }
+        _ = killed.changed() => return,
+    };
+    if let Err(err) = ended {
+        tracing::debug!(%err, "connection ended");
+    }
+}

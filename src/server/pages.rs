@@ -1,0 +1,72 @@
+//! Pages for people and machines: what this is, health, readiness, metrics.
+
+use std::time::Duration;
+
+use hyper::{Method, Request, StatusCode};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::http::{self, Answer};
+use super::listen::Link;
+use crate::store::PROBES;
+
+/// How long a commit may take while the coordinator calls itself ready.
+const READY_LIMIT: Duration = Duration::from_secs(2);
+/// The text at `/`.
+const FRONT: &str = concat!(
+    "Muster ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\nJSON-RPC    POST / (and over WebSocket on the other port)\n",
+    "Reference   GET /openrpc.json\n",
+    "Health      GET /health, /ready\n",
+    "Metrics     GET /metrics\n",
+);
+
+/// The page at this path, if there is one.
+pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answer> {
+    let path = request.uri().path();
+    if !matches!(path, "/" | "/health" | "/livez" | "/ready" | "/readyz" | "/metrics") {
+        return None;
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let verbs: &[&str] = if path == "/" { &["GET", "POST"] } else { &["GET"] };
+        return Some(http::other_verbs(verbs));
+    }
+    Some(match path {
+        "/" => http::typed(StatusCode::OK, "text/plain; charset=utf-8", FRONT),
+        "/health" | "/livez" => http::json(StatusCode::OK, r#"{"status":"ok"}"#),
+        "/metrics" => metrics(link),
+        _ => ready(link).await,
+    })
+}
+
+fn metrics(link: &Link) -> Answer {
+    let app = &link.shared.app;
+    let latest = i64::try_from(app.store.latest()).unwrap_or(i64::MAX);
+    app.metrics.events_latest_seq.set(latest);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    http::typed(StatusCode::OK, kind, app.metrics.render())
+}
+
+/// Ready is who can commit: so it commits something.
+async fn ready(link: &Link) -> Answer {
+    let app = &link.shared.app;
+    if *app.stopping.borrow() {
+        return not_ready("stopping");
+    }
+    let now = (app.now)();
+    let probe = app.engine.change(move |turn| turn.put(PROBES, &0, &now).map_err(Into::into));
+    match timeout(READY_LIMIT, probe).await {
+        Ok(Ok(())) => http::json(StatusCode::OK, r#"{"status":"ready"}"#),
+        Ok(Err(err)) => {
+            tracing::warn!(%err, "not ready: a commit failed");
+            not_ready("a commit failed")
+        }
+        Err(_) => not_ready("a commit takes too long"),
+    }
+}
+
+fn not_ready(reason: &str) -> Answer {
+    let body = json!({ "status": "unavailable", "reason": reason, "http_status": 503 });
+    http::json(StatusCode::SERVICE_UNAVAILABLE, body.to_string())
+}

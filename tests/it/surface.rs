@@ -1,0 +1,110 @@
+//! Rules that every method keeps, checked over the whole table.
+
+use std::collections::BTreeSet;
+use std::fs::{read_dir, read_to_string};
+use std::path::Path;
+
+use muster::face;
+use muster::method::{Run, codegen_document, document};
+use serde_json::Value;
+
+#[test]
+fn every_method_is_named_documented_and_bound() {
+    let (mut names, mut routes) = (BTreeSet::new(), BTreeSet::new());
+    for entry in face::entries() {
+        let (spec, shape) = (entry.def.spec, &entry.shape);
+        let name = spec.name;
+        assert!(name.contains('.') && names.insert(name), "{name}: name");
+        assert!(shape.summary.ends_with('.'), "{name}: a doc comment that ends in a full stop");
+        assert!(shape.strict, "{name}: #[serde(deny_unknown_fields)] is missing");
+        let fields = &shape.fields;
+        assert!(fields.is_sorted_by(|a, b| a.required >= b.required), "{name}: required first");
+        for field in fields {
+            assert!(!field.doc().is_empty(), "{name}: {} undocumented", field.name);
+        }
+        assert_eq!(matches!(entry.def.run, Run::Open(_)), spec.push.is_some(), "{name}: push");
+        if spec.access.is_scoped() {
+            assert!(shape.field(spec.scope).is_some(), "{name}: access needs {}", spec.scope);
+        }
+        if let Some(rest) = spec.rest {
+            let path = rest.path.split('/').map(|s| if s.starts_with('{') { "{}" } else { s });
+            let path: Vec<&str> = path.collect();
+            assert!(routes.insert((rest.verb.as_str(), path)), "{name}: route taken");
+            for capture in rest.path.split('{').skip(1).filter_map(|s| s.split('}').next()) {
+                assert!(shape.field(capture).is_some(), "{name}: no param {capture}");
+            }
+        }
+    }
+}
+
+/// Two types of one name are told apart by a number, which would move.
+#[test]
+fn published_type_names_are_unique() {
+    for name in document()["components"]["schemas"].as_object().unwrap().keys() {
+        let last = name.chars().last().unwrap();
+        assert!(!last.is_ascii_digit(), "{name}: add #[schemars(rename = \"…\")]");
+    }
+}
+
+#[test]
+fn every_implementation_is_in_the_table() {
+    fn count(dir: &Path) -> usize {
+        let files = read_dir(dir).unwrap().map(|f| f.unwrap().path());
+        let written = |s: String| {
+            s.matches("\nimpl Method for ").count() + s.matches("\nimpl Subscription for ").count()
+        };
+        files
+            .map(|f| if f.is_dir() { count(&f) } else { written(read_to_string(f).unwrap()) })
+            .sum()
+    }
+    let written = count(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src/face"));
+    assert_eq!(written, face::defs().count(), "one is missing from its METHODS");
+}
+
+#[test]
+fn the_documents_name_everything_once_and_refer_to_what_is_there() {
+    for document in [document(), codegen_document()] {
+        let methods = document["methods"].as_array().unwrap();
+        let names: BTreeSet<&str> = methods.iter().map(|m| m["name"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), methods.len(), "a method twice");
+        for method in methods {
+            let codes: Vec<_> = method["errors"].as_array().unwrap().iter().collect();
+            let unique: BTreeSet<i64> = codes.iter().map(|e| e["code"].as_i64().unwrap()).collect();
+            assert_eq!(unique.len(), codes.len(), "{}: an error twice", method["name"]);
+            for param in method["params"].as_array().unwrap() {
+                assert!(param["required"].is_boolean(), "{}", method["name"]);
+            }
+        }
+        let text = document.to_string();
+        for trap in ["prefixItems", "$defs", "patternProperties", "\"allOf\""] {
+            assert!(!text.contains(trap), "{trap} is left");
+        }
+        check_references(&document, &document);
+    }
+}
+
+fn check_references(value: &Value, document: &Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::String(to)) = members.get("$ref") {
+                let there = document.pointer(to.strip_prefix('#').unwrap());
+                assert!(there.is_some(), "{to} leads nowhere");
+            }
+            members.values().for_each(|member| check_references(member, document));
+        }
+        Value::Array(items) => items.iter().for_each(|item| check_references(item, document)),
+        _ => {}
+    }
+}
+
+/// `BLESS=1` rewrites the committed document.
+#[test]
+fn the_published_document_is_fresh() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/openrpc.json");
+    let fresh = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+    if std::env::var_os("BLESS").is_some() {
+        std::fs::write(&path, &fresh).unwrap();
+    }
+    let fresh_there = read_to_string(&path).is_ok_and(|committed| committed == fresh);
+    assert!(fresh_there, "specs/openrpc.json is stale: BLESS=1 cargo test --test it fresh");
+}
