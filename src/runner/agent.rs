@@ -7,12 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use futures_util::FutureExt;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout};
+use tokio::time::{
+    Instant, Interval, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout,
+};
 
 use super::executor::{self, Assignment, Executors, Outcome, Stop, StopReason, Stopper};
 use super::link::{Attach, Link, LinkError, Name, Notifications};
@@ -332,7 +334,8 @@ impl<L: Link> Agent<L> {
         let (executors, permits) = (Arc::clone(&self.executors), Arc::clone(&self.permits));
         let (begin, name) = (turns.begin.clone(), token.clone());
         let task = self.running.spawn(async move {
-            let outcome = execute(&executors, &permits, begin, &name, assignment, stopper, stop, logs);
+            let outcome =
+                execute(&executors, &permits, begin, &name, assignment, stopper, stop, logs);
             let outcome = outcome.await;
             (name, outcome)
         });
@@ -384,9 +387,9 @@ impl<L: Link> Agent<L> {
         if turns.ends_at.is_some() && !turns.drain_said {
             turns.drain_said = true;
             let (link, name) = (Arc::clone(&self.link), self.name());
-            turns.calls.push(Box::pin(async move {
-                Answer::Drain(name.drain(&*link).await.map(|_| ()))
-            }));
+            turns
+                .calls
+                .push(Box::pin(async move { Answer::Drain(name.drain(&*link).await.map(|_| ())) }));
         }
         let lines = turns.gathered.is_some_and(|at| at <= Instant::now());
         if turns.held_back.is_some() {

@@ -238,8 +238,7 @@ mod tests {
         outbox.started("a");
         outbox.ended("a", finished());
         let first = outbox.next_call(true);
-        let expected =
-            [("a", Acknowledged), ("a", Started), ("a", Finished), ("b", Acknowledged)];
+        let expected = [("a", Acknowledged), ("a", Started), ("a", Finished), ("b", Acknowledged)];
         assert_eq!(said(&first), expected.map(|(t, s)| (t.to_owned(), s)));
         outbox.started("b");
         assert!(outbox.next_call(true).is_empty(), "the one before is not answered");
