@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::StoreError;
 use super::batch::Position;
+use super::blob;
 use super::core::{Core, Reason};
 
 /// How long changes stay in memory, where later ones to the same rows replace them.
@@ -17,20 +18,25 @@ const IDLE: Duration = Duration::from_secs(10);
 const ROUNDS: u32 = 30;
 /// … and when the journal has grown so much, which bounds what a restart must replay.
 const JOURNAL_BYTES: u64 = 32 << 20;
+/// Large values written that are worth looking for unused ones.
+const COLLECT_BYTES: u64 = 64 << 20;
 /// Changes written to sled at once while catching up, bytes.
 const CATCH_UP_BYTES: u64 = 8 << 20;
 
 /// Runs until it is told to stop.
 pub(super) fn run(core: &Core) {
     let mut work = Work { core, unsynced: 0, journal_bytes: core.journal.bytes() };
+    let mut failed = false;
     loop {
         let reason = core.background.wait(LINGER, (work.unsynced > 0).then_some(IDLE));
         let round = AssertUnwindSafe(|| work.round(reason));
         let outcome = catch_unwind(round).unwrap_or(Err(StoreError::Panicked("writing to sled")));
-        if let Err(err) = &outcome {
-            tracing::error!(%err, "the state could not be written");
+        if let Err(err) = &outcome
+            && !failed
+        {
+            tracing::error!(%err, "the state could not be written; it is tried every second");
         }
-        let failed = outcome.is_err();
+        failed = outcome.is_err();
         core.background.report(outcome.map_err(Arc::new));
         if reason == Reason::Stop {
             return;
@@ -63,23 +69,22 @@ impl Work<'_> {
         let due = self.unsynced >= ROUNDS || grown >= JOURNAL_BYTES || reason != Reason::Changes;
         if due && self.unsynced > 0 {
             checkpoint(self.core)?;
+            let blobs = &self.core.blobs;
+            if blobs.written() >= COLLECT_BYTES.max(blobs.bytes() / 2) {
+                collect(self.core)?;
+            }
             self.unsynced = 0;
             self.journal_bytes = self.core.journal.bytes();
         }
         Ok(())
     }
 
-    /// Sled stays failed until it is opened again.
     fn retry(&mut self) {
         self.unsynced += 1;
-        let before = self.core.state.stored();
-        let reopen = AssertUnwindSafe(|| {
-            self.core.state.reopen()?;
-            catch_up_disk(self.core, before)
-        });
-        let outcome = catch_unwind(reopen).unwrap_or(Err(StoreError::Panicked("reopening sled")));
+        let again = AssertUnwindSafe(|| reopen(self.core));
+        let outcome = catch_unwind(again).unwrap_or(Err(StoreError::Panicked("reopening sled")));
         if let Err(err) = &outcome {
-            tracing::error!(%err, "the state could not be opened again");
+            tracing::debug!(%err, "the state could not be opened again");
         }
         self.core.background.report(outcome.map_err(Arc::new));
         // What was frozen still is; the next round begins with it.
@@ -87,11 +92,45 @@ impl Work<'_> {
     }
 }
 
-/// Makes the state durable; then the journal is needed for nothing but events.
+/// Opens sled again, which stays failed once it has, and brings it back to where it was.
+pub(super) fn reopen(core: &Core) -> Result<(), StoreError> {
+    // Until there is room to write, the failed one can at least be read.
+    core.check_space(core.state.pending_bytes())?;
+    core.state.reopen(|disk, from, until| {
+        let mut failed = Ok(());
+        core.journal.read(from.number, &mut |batch| {
+            let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
+            failed = disk.write(rows, batch.position());
+            if failed.is_ok() && batch.number < until.number {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+        failed
+    })
+}
+
+/// Makes the state durable; then the journal is needed for nothing but events, and backups.
 pub(super) fn checkpoint(core: &Core) -> Result<(), StoreError> {
     let stored = core.state.sync()?;
     let seq = core.log.oldest().saturating_sub(1);
-    core.journal.forget(Position { number: stored.number, seq })
+    let pinned = core.pinned.lock();
+    let number = pinned.map_or(stored.number, |pinned| pinned.min(stored.number));
+    core.journal.forget(Position { number, seq })
+}
+
+/// Removes the files of large values that no row refers to any more, unless a backup reads them.
+pub(super) fn collect(core: &Core) -> Result<(), StoreError> {
+    let Some(_archiving) = core.archiving.try_lock() else { return Ok(()) };
+    core.blobs.collect(|mark| {
+        core.state.each(|_, value| {
+            if let Some(digest) = blob::reference(value) {
+                mark(digest);
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Brings the state to where the journal is, after opening.
@@ -107,25 +146,6 @@ pub(super) fn catch_up(core: &Core) -> Result<(), StoreError> {
             failed = core.state.settle().map(drop);
         }
         if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    })?;
-    failed
-}
-
-/// Brings sled, opened again, back to where it was; what comes after is in memory.
-fn catch_up_disk(core: &Core, until: Position) -> Result<(), StoreError> {
-    let from = core.state.stored();
-    if from >= until {
-        return Ok(());
-    }
-    let mut failed = Ok(());
-    core.journal.read(from.number, &mut |batch| {
-        let rows = batch.changes.iter().map(|(key, value)| (key, value.as_ref()));
-        failed = core.state.write(rows, batch.position());
-        if failed.is_ok() && batch.number < until.number {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
     })?;
     failed
 }

@@ -125,10 +125,15 @@ impl Blobs {
 
     /// Reads what a reference, without its first byte, stands for.
     pub(super) fn load(&self, reference: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let Some(digest) = digest(reference) else { return Err(StoreError::Key("large values")) };
-        let path = self.path(&digest);
+        let digest = digest(reference).ok_or(StoreError::Key("large values"))?;
+        self.read(&digest)
+    }
+
+    /// Reads a value by its digest.
+    pub(super) fn read(&self, digest: &Digest) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(digest);
         let bytes = fs::read(&path).map_err(StoreError::io("reading a large value"))?;
-        if *blake3::hash(&bytes).as_bytes() != digest {
+        if *blake3::hash(&bytes).as_bytes() != *digest {
             let reason = "the content is not what its name says";
             return Err(StoreError::Damaged { path, offset: 0, reason });
         }
@@ -154,7 +159,8 @@ impl Blobs {
                 let wanted = digest.is_some_and(|digest| {
                     live.contains(&digest) || used.as_ref().is_some_and(|u| u.contains(&digest))
                 });
-                if !wanted && !(digest.is_none() && self.writing.is_locked()) {
+                let unfinished = digest.is_none() && self.writing.is_locked();
+                if !(wanted || unfinished) {
                     let size = fs::metadata(path)?.len();
                     fs::remove_file(path)?;
                     let left = self.bytes().saturating_sub(size);
@@ -195,8 +201,13 @@ impl Blobs {
     }
 }
 
+/// The digest in a stored value, when it is a reference.
+pub(super) fn reference(stored: &[u8]) -> Option<Digest> {
+    stored.split_first().filter(|(kind, _)| **kind == BLOB).and_then(|(_, rest)| digest(rest))
+}
+
 /// The digest in a reference, without its first byte.
-pub(super) fn digest(mut reference: &[u8]) -> Option<Digest> {
+fn digest(mut reference: &[u8]) -> Option<Digest> {
     let digest = take_bytes(&mut reference)?.try_into().ok()?;
     take_count(&mut reference).filter(|_| reference.is_empty()).map(|_| digest)
 }

@@ -11,10 +11,17 @@ use super::batch::{Changes, Position};
 use super::blob::Blobs;
 use super::journal::Journal;
 use super::log::Log;
+use super::segment::Segments;
 use super::state::State;
 use super::table::{BLOB, PLAIN};
-use super::{Key, Row, StoreError, Table};
+use super::{Key, Options, Row, StoreError, Table, apply};
 
+/// Folder of the state.
+pub(super) const STATE: &str = "state";
+/// Folder of the journal.
+pub(super) const JOURNAL: &str = "journal";
+/// Folder of large values.
+pub(super) const BLOBS: &str = "blobs";
 /// Changes that sled does not have may take this much memory; then commits wait for it.
 const PENDING_BYTES: u64 = 64 << 20;
 /// Disk space that is left alone, so that sled has room for what the journal has taken.
@@ -30,9 +37,42 @@ pub(super) struct Core {
     pub(super) log: Log,
     pub(super) pipeline: Pipeline,
     pub(super) background: Background,
+    /// Batches after this one are being backed up.
+    pub(super) pinned: Mutex<Option<u64>>,
+    /// Held by what reads all rows and large values: one backup, or the search for unused files.
+    pub(super) archiving: Mutex<()>,
 }
 
 impl Core {
+    /// Opens what is in a data directory that is locked, and brings the state to where the
+    /// journal is.
+    pub(super) fn open(
+        options: &Options,
+        wrap: impl FnOnce(Segments) -> Box<dyn Journal>,
+    ) -> Result<Self, StoreError> {
+        let dir = options.dir.clone();
+        let state = State::open(&dir.join(STATE), options.cache_bytes)?;
+        let journal = Segments::open(&dir.join(JOURNAL), state.position())?;
+        let (first, last) = (journal.first(), journal.last());
+        if last < state.position() {
+            let reason = "the journal ends before the state does";
+            return Err(StoreError::Damaged { path: dir.join(JOURNAL), offset: 0, reason });
+        }
+        let core = Self {
+            blobs: Blobs::open(&dir.join(BLOBS))?,
+            log: Log::new(options, first, last),
+            dir,
+            state,
+            journal: wrap(journal),
+            pipeline: Pipeline::new(last),
+            background: Background::default(),
+            pinned: Mutex::new(None),
+            archiving: Mutex::new(()),
+        };
+        apply::catch_up(&core)?;
+        Ok(core)
+    }
+
     /// Decodes a stored value.
     pub(super) fn decode<K: Key, V: Row>(
         &self,
@@ -60,7 +100,8 @@ impl Core {
         }
     }
 
-    fn check_space(&self, pending: u64) -> Result<(), StoreError> {
+    /// Checks that there is disk space for what is in memory, and some more.
+    pub(super) fn check_space(&self, pending: u64) -> Result<(), StoreError> {
         let stat = nix::sys::statvfs::statvfs(&self.dir)
             .map_err(|err| StoreError::Io { what: "asking for free space", source: err.into() })?;
         let free = stat.blocks_available().saturating_mul(stat.fragment_size());

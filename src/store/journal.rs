@@ -2,7 +2,7 @@
 //!
 //! The journal is the truth, the state is what its batches add up to. The local one
 //! ([`super::segment`]) serves one coordinator on one machine. A replicated one (a table in
-//! PostgreSQL, a NATS JetStream stream) implements the same few methods; its engine checks the
+//! `PostgreSQL`, a NATS `JetStream` stream) implements the same few methods; its engine checks the
 //! expected number, which fences off a coordinator that does not know yet that it was replaced.
 
 use std::fmt;

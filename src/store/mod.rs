@@ -5,15 +5,20 @@
 //! replies; a second thread ([`apply`]) brings it to sled. Readers see what is durable.
 
 mod apply;
+mod archive;
+mod backup;
 mod batch;
 mod blob;
+mod check;
 mod commit;
 mod core;
 mod follow;
 mod journal;
 mod key;
+mod lock;
 mod log;
 mod migrate;
+mod rebuild;
 mod record;
 mod segment;
 mod state;
@@ -24,29 +29,29 @@ mod tx;
 mod tests;
 
 use std::fmt;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::ops::{Bound, ControlFlow};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+pub use backup::{BackedUp, restore};
 pub use batch::{Batch, Logged, Position};
+pub use check::{Report, check};
 pub use commit::Committed;
 pub use follow::{Follower, Next};
 pub use journal::{Journal, Visit};
 pub use key::{Key, KeyBytes};
 use parking_lot::Mutex;
+pub use rebuild::{compact, rebuild};
 pub use table::*;
 pub use tx::{Draft, Tx};
 
-use self::blob::Blobs;
 use self::commit::Submission;
-use self::core::{Background, Core, Pipeline};
-use self::log::Log;
+use self::core::Core;
 use self::segment::Segments;
-use self::state::State;
 use crate::Error;
 use crate::model::Millis;
 
@@ -196,31 +201,19 @@ impl Store {
     ///
     /// # Errors
     /// When another process has it, when it is damaged, or when it was written by a newer version.
+    #[expect(clippy::needless_pass_by_value, reason = "they are the store's from here on")]
     pub fn open(options: Options) -> Result<Self, StoreError> {
-        Self::open_with(options, |journal| Box::new(journal))
+        Self::open_with(&options, |journal| Box::new(journal))
     }
 
     fn open_with(
-        options: Options,
+        options: &Options,
         wrap: impl FnOnce(Segments) -> Box<dyn Journal>,
     ) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(&options.dir)
-            .map_err(StoreError::io("creating the data directory"))?;
-        let lock = lock(&options.dir)?;
+        let lock = lock::take(&options.dir)?;
         migrate::prepare(&options.dir)?;
-        let state = State::open(&options.dir.join("state"), options.cache_bytes)?;
-        let journal = Segments::open(&options.dir.join("journal"), state.position())?;
-        let (first, last) = (journal.first(), journal.last());
-        let core = Arc::new(Core {
-            blobs: Blobs::open(&options.dir.join("blobs"))?,
-            log: Log::new(&options, first, last),
-            dir: options.dir,
-            state,
-            journal: wrap(journal),
-            pipeline: Pipeline::new(last),
-            background: Background::default(),
-        });
-        apply::catch_up(&core)?;
+        rebuild::finish(&options.dir)?;
+        let core = Arc::new(Core::open(options, wrap)?);
         let (sender, receiver) = sync_channel(QUEUE);
         let observer: Arc<OnceLock<Observer>> = Arc::default();
         let (journal, background) = (Arc::clone(&core), Arc::clone(&core));
@@ -458,15 +451,4 @@ impl Drop for Store {
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
     let builder = std::thread::Builder::new().name(name.to_owned());
     builder.spawn(run).map_err(StoreError::io("starting a thread"))
-}
-
-/// Takes the data directory for this process.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let file = File::options().create(true).write(true).truncate(false).open(dir.join("lock"));
-    let file = file.map_err(StoreError::io("opening the lock file"))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(err)) => Err(StoreError::Io { what: "locking", source: err }),
-    }
 }

@@ -267,10 +267,10 @@ impl Writer {
         }
         let from = i64::try_from(self.allocated);
         let size = i64::try_from(end - self.allocated + AHEAD_BYTES);
-        if let (Ok(from), Ok(size)) = (from, size) {
-            if nix::fcntl::posix_fallocate(&self.file, from, size).is_ok() {
-                self.allocated = end + AHEAD_BYTES;
-            }
+        if let (Ok(from), Ok(size)) = (from, size)
+            && nix::fcntl::posix_fallocate(&self.file, from, size).is_ok()
+        {
+            self.allocated = end + AHEAD_BYTES;
         }
     }
 

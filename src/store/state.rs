@@ -36,8 +36,9 @@ pub(super) struct State {
     turn: Mutex<()>,
 }
 
+/// An open sled.
 #[derive(Debug)]
-struct Disk {
+pub(super) struct Disk {
     db: sled::Db,
     rows: sled::Tree,
 }
@@ -163,6 +164,37 @@ impl State {
         Ok(merge.last)
     }
 
+    /// Hands every stored row, whatever its table, to `visit`, in key order.
+    pub(super) fn each(
+        &self,
+        visit: impl FnMut(&KeyBytes, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.each_below(&KeyBytes::new(), visit)
+    }
+
+    /// The same for the rows below `prefix`.
+    pub(super) fn each_below(
+        &self,
+        prefix: &KeyBytes,
+        mut visit: impl FnMut(&KeyBytes, &[u8]) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (mut next, mut found) = (None::<KeyBytes>, Vec::new());
+        loop {
+            let start = match &next {
+                Some(key) => Bound::Excluded(key.as_slice()),
+                None => Bound::Included(prefix.as_slice()),
+            };
+            let more = self.rows(&[], prefix, start, PAGE, &mut found)?;
+            for (key, value) in found.drain(..).filter(|(key, _)| key.as_slice() != POSITION) {
+                visit(&key, &value)?;
+            }
+            match more {
+                Some(last) => next = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+
     fn disk(&self) -> Result<Shared<'_>, StoreError> {
         RwLockReadGuard::try_map(self.disk.read(), Option::as_ref)
             .map_err(|_| StoreError::Reopening)
@@ -201,7 +233,8 @@ impl State {
 
     /// Writes what was frozen to sled, after which it is no longer needed in memory.
     fn store(&self, frozen: &Frozen) -> Result<(), StoreError> {
-        self.write(frozen.changes.iter().map(|(k, v)| (k, v.as_ref())), frozen.position)?;
+        let rows = frozen.changes.iter().map(|(key, value)| (key, value.as_deref()));
+        self.write(rows, frozen.position)?;
         let done = self.layers.write().frozen.take();
         drop(done);
         Ok(())
@@ -210,24 +243,10 @@ impl State {
     /// Writes rows to sled in chunks; with the last one sled is at `position`.
     pub(super) fn write<'r>(
         &self,
-        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r Value>)>,
+        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
         position: Position,
     ) -> Result<(), StoreError> {
-        let disk = self.disk()?;
-        let (mut batch, mut count) = (sled::Batch::default(), 0);
-        for (key, value) in rows {
-            match value {
-                Some(value) => batch.insert(key.as_slice(), &**value),
-                None => batch.remove(key.as_slice()),
-            }
-            count += 1;
-            if count == CHUNK {
-                disk.rows.apply_batch(std::mem::take(&mut batch))?;
-                count = 0;
-            }
-        }
-        batch.insert(POSITION, encode_position(position));
-        disk.rows.apply_batch(batch)?;
+        self.disk()?.write(rows, position)?;
         *self.stored.lock() = position;
         Ok(())
     }
@@ -241,15 +260,35 @@ impl State {
         Ok(position)
     }
 
-    /// Opens sled again after it failed, which it does for good; it may be less far then.
-    pub(super) fn reopen(&self) -> Result<Position, StoreError> {
-        let mut disk = self.disk.write();
-        drop(disk.take());
-        let opened = Disk::open(&self.dir, self.cache_bytes)?;
-        let position = opened.position()?;
-        *disk = Some(opened);
-        *self.stored.lock() = position;
-        Ok(position)
+    /// As after a crash that lost all that sled had not synced.
+    #[cfg(test)]
+    pub(super) fn forget_for_test(&self) {
+        let position = encode_position(Position { number: 20, seq: 20 });
+        let guard = self.disk.read();
+        let rows = &guard.as_ref().unwrap().rows;
+        rows.insert(POSITION, position).unwrap();
+        for row in rows.iter().keys().skip(21) {
+            rows.remove(row.unwrap()).unwrap();
+        }
+    }
+
+    /// Opens sled again after it failed, which it does for good.
+    ///
+    /// It may be less far then; `catch_up` brings it from there to where it was, before anyone
+    /// reads from it. What came after that is in memory.
+    pub(super) fn reopen(
+        &self,
+        catch_up: impl FnOnce(&Disk, Position, Position) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let _turn = self.turn.lock();
+        drop(self.disk.write().take());
+        let disk = Disk::open(&self.dir, self.cache_bytes)?;
+        let (from, until) = (disk.position()?, self.stored());
+        if from < until {
+            catch_up(&disk, from, until)?;
+        }
+        *self.disk.write() = Some(disk);
+        Ok(())
     }
 
     /// Disk space it takes, bytes.
@@ -278,6 +317,27 @@ impl Disk {
         };
         let rows = db.open_tree("rows")?;
         Ok(Self { db, rows })
+    }
+
+    pub(super) fn write<'r>(
+        &self,
+        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
+        position: Position,
+    ) -> Result<(), StoreError> {
+        let (mut batch, mut count) = (sled::Batch::default(), 0);
+        for (key, value) in rows {
+            match value {
+                Some(value) => batch.insert(key.as_slice(), value),
+                None => batch.remove(key.as_slice()),
+            }
+            count += 1;
+            if count == CHUNK {
+                self.rows.apply_batch(std::mem::take(&mut batch))?;
+                count = 0;
+            }
+        }
+        batch.insert(POSITION, encode_position(position));
+        Ok(self.rows.apply_batch(batch)?)
     }
 
     fn position(&self) -> Result<Position, StoreError> {

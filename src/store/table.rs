@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
 
+use super::core::Core;
 use super::{Key, KeyBytes, StoreError};
 use crate::model::flow::FlowStatus;
 use crate::model::message::{MessageStatus, TransportStatus};
@@ -42,6 +43,24 @@ pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i',
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
+
+/// All of them.
+pub(super) const ALL: &[AnyTable] = &[
+    AnyTable::of(CONTEXTS),
+    AnyTable::of(ACTORS),
+    AnyTable::of(RUNNERS),
+    AnyTable::of(FLOWS),
+    AnyTable::of(FLOW_RUNS),
+    AnyTable::of(JOBS),
+    AnyTable::of(TASKS),
+    AnyTable::of(ATTEMPTS),
+    AnyTable::of(LOGS),
+    AnyTable::of(MESSAGES),
+    AnyTable::of(MESSAGE_RUNS),
+    AnyTable::of(ACTIVE),
+    AnyTable::of(IDEMPOTENCY),
+    AnyTable::of(IDEMPOTENCY_AGE),
+];
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -418,5 +437,42 @@ impl<K, V: Row> Table<K, V> {
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<V, StoreError> {
         minicbor::decode(bytes)
             .map_err(|e| StoreError::Value { table: self.name, reason: e.to_string() })
+    }
+}
+
+/// A table without its types.
+#[derive(Debug)]
+pub(super) struct AnyTable {
+    pub(super) tag: u8,
+    name: &'static str,
+    /// Whether a row of it, key and stored value, decodes.
+    pub(super) check: CheckRow,
+}
+
+type CheckRow = fn(&Core, &AnyTable, &[u8], &[u8]) -> Result<(), StoreError>;
+
+impl AnyTable {
+    const fn of<K: Key, V: Row>(table: Table<K, V>) -> Self {
+        let Table { tag, name, .. } = table;
+        let check = |core: &Core, this: &Self, key: &[u8], value: &[u8]| {
+            let table = Table::<K, V>::new(this.tag, this.name);
+            table.parse(key)?;
+            core.decode(table, value).map(drop)
+        };
+        Self { tag, name, check }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_prefix_is_used_twice() {
+        let mut tags: Vec<u8> = ALL.iter().map(|table| table.tag).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        assert_eq!(tags.len(), ALL.len());
+        assert!(!tags.contains(&0), "the state keeps its own rows there");
     }
 }

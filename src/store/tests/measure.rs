@@ -1,7 +1,8 @@
 //! Figures, not checks: `MUSTER_MEASURE=DIR cargo test --release --lib store::tests::measure -- --ignored
 //! --nocapture --test-threads 1`, `fill` first.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Instant;
 
@@ -80,8 +81,8 @@ fn fill() {
     for base in (0..JOBS_TOTAL).step_by(250) {
         let mut tx = store.begin();
         for id in base..base + 250 {
-            let done = tx.put(JOBS, &(1, 1, id), &job(id));
-            done.unwrap();
+            tx.mark();
+            tx.put(JOBS, &(1, 1, id), &job(id)).unwrap();
             tx.emit(1, draft(id, "Dispatched"));
         }
         store.submit(tx, |done| done.unwrap());
@@ -89,6 +90,7 @@ fn fill() {
             let mut tx = store.begin();
             for id in base..base + 250 {
                 let _: Option<TaskRow> = tx.get(TASKS, &(1, 1, id)).unwrap();
+                tx.mark();
                 tx.put(TASKS, &(1, 1, id), &task(id, status)).unwrap();
                 tx.emit(1, draft(id, "Started"));
             }
@@ -128,6 +130,14 @@ fn open() {
         (since, read) = (last.seq, read + 1);
     }
     println!("{read} pages of events, {:?}, {}", started.elapsed(), resident());
+}
+
+#[test]
+#[ignore = "measures"]
+fn smaller() {
+    let started = now();
+    println!("{:?} in {:?}", compact(&dir()).unwrap(), started.elapsed());
+    println!("{} bytes on disk per job", du(&dir()) / u64::from(JOBS_TOTAL));
 }
 
 #[test]

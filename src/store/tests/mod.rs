@@ -1,11 +1,13 @@
 //! The store as a whole.
 
+mod archive;
+mod full;
 mod measure;
 mod segment;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
@@ -192,7 +194,7 @@ fn after_a_failed_append_every_batch_on_top_fails_and_nothing_remains_of_them() 
     let fails = Arc::new(AtomicBool::new(false));
     let switch = Arc::clone(&fails);
     let wrap = |journal| -> Box<dyn Journal> { Box::new(Failing(journal, switch)) };
-    let store = Store::open_with(Options::new(dir.path()), wrap).unwrap();
+    let store = Store::open_with(&Options::new(dir.path()), wrap).unwrap();
     put(&store, 1, "before");
     fails.store(true, Ordering::SeqCst);
     let (sender, outcomes) = mpsc::channel();

@@ -51,7 +51,7 @@ fn three_groups(dir: &Path) -> [u64; 3] {
     let end = journal.end();
     let mut record = vec![];
     super::super::record::put_record(&mut record, 4, &batch(4, 3, 1, "four")).unwrap();
-    [start, start + record.len() as u64, end]
+    [start, start + u64::try_from(record.len()).unwrap(), end]
 }
 
 #[test]

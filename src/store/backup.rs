@@ -1,0 +1,172 @@
+//! Backup while running, and restore into an empty directory.
+
+use std::fs::{self, File};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use super::archive::{self, Item, Writer};
+use super::batch::{Changes, Position};
+use super::blob::Blobs;
+use super::core::{BLOBS, Core, STATE};
+use super::state::State;
+use super::{Options, Store, StoreError, lock, migrate};
+
+/// Rows taken in at once.
+const ROWS: usize = 4_096;
+/// Marks a directory that is being restored; nothing in it counts.
+const UNFINISHED: &str = "restoring";
+
+/// What a backup holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BackedUp {
+    /// Size of the file, bytes.
+    pub bytes: u64,
+    /// The last event before it.
+    pub seq: u64,
+    /// The last batch in it.
+    pub batch: u64,
+}
+
+impl Store {
+    /// Writes everything as of one moment to `file`, while commits go on; blocks.
+    ///
+    /// The rows are read while they change; the batches committed meanwhile are added, and make
+    /// the rows again what they are at the end. An older file of the name is replaced at the end.
+    ///
+    /// # Errors
+    /// When something cannot be read, or the file not be written; then it is not there.
+    pub fn backup(&self, file: &Path) -> Result<BackedUp, StoreError> {
+        let _archiving = self.core.archiving.lock();
+        let start = {
+            let mut pinned = self.core.pinned.lock();
+            let start = self.core.state.position();
+            *pinned = Some(start.number);
+            start
+        };
+        let outcome = write(&self.core, start, file);
+        *self.core.pinned.lock() = None;
+        outcome
+    }
+}
+
+fn write(core: &Core, start: Position, file: &Path) -> Result<BackedUp, StoreError> {
+    let mut writer = Writer::create(file)?;
+    core.state.each(|key, value| writer.row(key, value))?;
+    let end = core.state.position();
+    let mut failed = Ok(());
+    if end > start {
+        core.journal.read(start.number, &mut |batch| {
+            failed = writer.batch(&batch);
+            if failed.is_ok() && batch.number < end.number {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })?;
+    }
+    failed?;
+    for digest in std::mem::take(&mut writer.values) {
+        writer.value(&core.blobs.read(&digest)?)?;
+    }
+    let bytes = writer.finish(end)?;
+    Ok(BackedUp { bytes, seq: end.seq, batch: end.number })
+}
+
+/// Reads a backup into `dir`, which must be empty or not exist; blocks.
+///
+/// The file is checked as a whole before anything is written. Events from before the backup are
+/// not in it; numbers go on after them.
+///
+/// # Errors
+/// When the file is damaged or `dir` is not empty; then `dir` is as it was before.
+pub fn restore(file: &Path, dir: &Path) -> Result<BackedUp, StoreError> {
+    let end = archive::read(file, |_| Ok(()))?;
+    let existed = dir.exists();
+    let free = || match existed && !is_free(dir)? {
+        true => Err(StoreError::NotEmpty(dir.to_owned())),
+        false => Ok(()),
+    };
+    free()?;
+    let lock = lock::take(dir)?;
+    free()?;
+    let outcome = fill(file, dir);
+    if outcome.is_err() {
+        let _ = clear(dir);
+        if !existed {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+    drop(lock);
+    outcome?;
+    let bytes = fs::metadata(file).map_err(StoreError::io("looking at the backup"))?.len();
+    Ok(BackedUp { bytes, seq: end.seq, batch: end.number })
+}
+
+fn fill(file: &Path, dir: &Path) -> Result<(), StoreError> {
+    let begin = || {
+        for entry in fs::read_dir(dir)? {
+            remove(&entry?.path(), &["lock"])?;
+        }
+        File::create(dir.join(UNFINISHED))?.sync_all()
+    };
+    begin().map_err(StoreError::io("preparing the directory"))?;
+    let options = Options::new(dir);
+    let state = State::open(&dir.join(STATE), options.cache_bytes)?;
+    load(file, &state, &Blobs::open(&dir.join(BLOBS))?)?;
+    drop(state);
+    // The journal begins where the backup ends.
+    drop(Core::open(&options, |journal| Box::new(journal))?);
+    migrate::stamp(dir)?;
+    fs::remove_file(dir.join(UNFINISHED)).map_err(StoreError::io("finishing the directory"))
+}
+
+/// Takes a backup into a new state and syncs it; returns how far it is.
+pub(super) fn load(file: &Path, state: &State, blobs: &Blobs) -> Result<Position, StoreError> {
+    let mut rows = Changes::new();
+    let flush = |rows: &mut Changes| {
+        let done = state
+            .write(rows.iter().map(|(key, value)| (key, value.as_deref())), Position::default());
+        rows.clear();
+        done
+    };
+    let end = archive::read(file, |item| match item {
+        Item::Row(key, value) => {
+            rows.insert(key, Some(value.into()));
+            if rows.len() < ROWS { Ok(()) } else { flush(&mut rows) }
+        }
+        Item::Batch(batch) => {
+            flush(&mut rows)?;
+            let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
+            state.write(rows, Position::default())
+        }
+        Item::Value(bytes) => blobs.save(bytes).map(drop),
+    })?;
+    flush(&mut rows)?;
+    state.write(std::iter::empty(), end)?;
+    state.sync()?;
+    Ok(end)
+}
+
+/// Whether nothing is lost when the directory is filled.
+fn is_free(dir: &Path) -> Result<bool, StoreError> {
+    let look = || {
+        let unfinished = dir.join(UNFINISHED).exists();
+        let mut entries = fs::read_dir(dir)?;
+        Ok(unfinished || entries.all(|entry| entry.is_ok_and(|e| e.file_name() == "lock")))
+    };
+    look().map_err(StoreError::io("looking into the directory"))
+}
+
+fn clear(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        remove(&entry?.path(), &[])?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path, except: &[&str]) -> std::io::Result<()> {
+    if path.file_name().is_some_and(|name| except.iter().any(|except| name == *except)) {
+        return Ok(());
+    }
+    if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
