@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
+mod cli;
 mod context;
 mod events;
 mod flow;
