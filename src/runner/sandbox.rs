@@ -80,10 +80,13 @@ impl Sandbox {
         let mut command = Command::new(&self.binary);
         command.args([supervisor::ARGUMENT, STAGE]);
         command.arg(self.limits.memory_bytes.to_string()).arg(self.limits.operations.to_string());
-        command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
-        // The allocator would reserve all the address space that the process may have, and leave none
-        // for its stack. KiB.
-        command.env("MIMALLOC_ARENA_RESERVE", "65536");
+        // The allocator would reserve more address space at once than the limit leaves.
+        command
+            .env_clear()
+            .env("MIMALLOC_ARENA_RESERVE", "0")
+            .current_dir("/")
+            .process_group(0)
+            .kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let missing = || io::Error::other("no pipe");

@@ -41,6 +41,9 @@ const PIECE: usize = 64 << 10;
 const READ_BUFFER: usize = 4 << 10;
 /// Frames read, and rounds made, before other tasks have their turn.
 const TURNS: usize = 32;
+/// How much longer a socket without subscriptions may take nothing: it may come back for its last
+/// notifications.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
 /// How long a peer may take to say good-bye, and how much it may still send meanwhile.
 const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
@@ -222,7 +225,7 @@ impl Socket {
                 return Err(Ended);
             }
             stall.told = true;
-            stall.timer.as_mut().reset(Instant::now() + limit + limit);
+            stall.timer.as_mut().reset(Instant::now() + limit + LAST_CHANCE);
             for opened in std::mem::take(&mut self.feeds) {
                 self.last_words.extend(opened.lagged());
             }

@@ -3,15 +3,15 @@
 use serde_json::{Value, json};
 
 use crate::job;
-use crate::server::{TestServer, bad_field, refused};
+use crate::calls::{Core, bad_field, refused};
 
-async fn list(server: &TestServer, params: Value) -> Value {
+async fn list(server: &Core, params: Value) -> Value {
     server.rpc("events.list", params).await.unwrap()
 }
 
 #[tokio::test]
 async fn the_log_has_every_change_in_order_without_gaps() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for id in 1..=5 {
         server.rpc("job.create", job::params(id)).await.unwrap();
     }
@@ -34,7 +34,7 @@ async fn the_log_has_every_change_in_order_without_gaps() {
 
 #[tokio::test]
 async fn filters_choose_by_context_kind_and_subject() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("job.create", job::params(1)).await.unwrap();
     server.rpc("job.create", job::params(11)).await.unwrap();
     server.rpc("job.delete", job::key(1)).await.unwrap();

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use crate::server::{TestServer, with};
+use crate::calls::{Core, with};
 use crate::{flow, job, message, runner};
 
 #[tokio::test]
 async fn ping_is_answered() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     assert_eq!(server.rpc("system.ping", json!({})).await.unwrap(), json!(true));
 }
 
 #[tokio::test]
 async fn info_says_what_this_is() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let info = server.rpc("system.info", json!({})).await.unwrap();
     assert_eq!(info["name"], "muster");
     assert_eq!(info["faces"], json!(["core"]));
@@ -24,7 +24,7 @@ async fn info_says_what_this_is() {
 
 #[tokio::test]
 async fn stats_count_everything() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("job.create", job::params(1)).await.unwrap();
     server.rpc("job.create", with(&job::params(2), "job.depends", json!([1]))).await.unwrap();
     server.rpc("job.create", job::params(3)).await.unwrap();
