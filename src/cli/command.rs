@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, ValueHint};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use clap_complete::Shell;
 
 use super::arguments::{flow_path, id, json, switch, timeout, url, with, with_settings};
@@ -58,7 +58,7 @@ pub(super) fn tree(asked: &Asked) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([serve(), run(), runner(), flow(), call(), watch(), list(), openrpc()])
-        .subcommands([config(), backup(), restore(), maintain(), completion()]);
+        .subcommands([config(), backup(), restore(), maintain(), measure(), completion()]);
     namespaces().into_iter().fold(root, |root, (space, names)| {
         let own = root.find_subcommand(space).is_some();
         let root = if own { root } else { root.subcommand(namespace(space)) };
@@ -252,6 +252,10 @@ fn maintain() -> Command {
         .subcommand(offline("check", "Proves that journal, state and indexes agree"))
         .subcommand(offline("compact", "Gives unused space back"))
         .subcommand(offline("rebuild", "Makes the state anew from what the journal has").arg(from))
+}
+
+fn measure() -> Command {
+    crate::bench::Options::command().name("bench")
 }
 
 fn completion() -> Command {
