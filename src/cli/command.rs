@@ -97,7 +97,7 @@ fn run() -> Command {
 }
 
 fn runner() -> Command {
-    Command::new("runner")
+    let command = Command::new("runner")
         .about("Runs jobs for a coordinator; or calls a method of runner.*")
         .args_conflicts_with_subcommands(true)
         .arg(url("ws://127.0.0.1:9653"))
@@ -117,17 +117,16 @@ fn runner() -> Command {
                 .value_name("TYPES")
                 .value_delimiter(',')
                 .value_parser(PossibleValuesParser::new(["Osis", "Sal", "V", "Python"]))
-                .help(
-                    "Languages to accept, separated by commas; all that are installed unless said",
-                ),
+                .help("Languages to accept, separated by commas; all of them unless said"),
         )
         .arg(
             Arg::new("labels")
                 .long("label")
-                .value_name("LABEL")
+                .value_name("NAME=VALUE")
                 .action(ArgAction::Append)
                 .help("A label to attach with; may be repeated"),
-        )
+        );
+    with(command, &["drain_timeout", "log_format", "log_level"])
 }
 
 fn flow() -> Command {
@@ -233,21 +232,26 @@ fn restore() -> Command {
         .about("Reads a backup into an empty data directory")
         .arg(file.value_parser(value_parser!(PathBuf)).value_hint(ValueHint::FilePath))
         .arg(json());
-    with(command, &["data_dir", "cache"])
+    with(command, &["data_dir"])
 }
 
 fn maintain() -> Command {
     let offline = |name: &'static str, about: &'static str| {
-        let dirs = &["data_dir", "backup_dir", "events_keep", "events_keep_age", "cache"];
-        with(Command::new(name).about(about).arg(json()), dirs)
+        with(Command::new(name).about(about).arg(json()), &["data_dir"])
     };
+    let from = Arg::new("from")
+        .long("from")
+        .value_name("BACKUP")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help("Begin with this backup, when the journal does not go back to the beginning");
     Command::new("db")
         .about("Looks after a data directory that no coordinator is using")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(offline("check", "Proves that journal, state and indexes agree"))
         .subcommand(offline("compact", "Gives unused space back"))
-        .subcommand(offline("rebuild", "Makes the state anew from what the journal has"))
+        .subcommand(offline("rebuild", "Makes the state anew from what the journal has").arg(from))
 }
 
 fn completion() -> Command {

@@ -95,8 +95,13 @@ pub(super) fn table(items: &[Value]) -> String {
     let Some(first) = first.as_object() else {
         return items.iter().map(|item| clean(&scalar("", item)) + "\n").collect();
     };
-    let columns = first.iter().filter(|(_, value)| !value.is_object()).map(|(key, _)| key);
-    let columns: Vec<&String> = columns.collect();
+    // Nested members and long texts, such as scripts, are for looking at one by one.
+    let long = |key: &String| {
+        let mut values = items.iter().filter_map(|item| item.get(key)?.as_str());
+        values.any(|text| text.trim_end().contains('\n'))
+    };
+    let columns = first.iter().filter(|(key, value)| !value.is_object() && !long(key));
+    let columns: Vec<&String> = columns.map(|(key, _)| key).collect();
     let head = columns.iter().map(|key| key.to_uppercase()).collect();
     let rows = items.iter().map(|item| {
         let cells = columns.iter().map(|key| item.get(*key).map(|value| scalar(key, value)));

@@ -1,6 +1,6 @@
 //! How far a flow is: a bar on a terminal, else a line per job, on stderr.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,6 +16,8 @@ pub(super) struct Progress<'a> {
     bar: Option<ProgressBar>,
     /// Jobs that ended, and whether well.
     ended: BTreeMap<u32, bool>,
+    /// Jobs that were tried again.
+    retried: BTreeSet<u32>,
     /// Jobs that had ended before the first event.
     before: usize,
 }
@@ -29,8 +31,11 @@ impl<'a> Progress<'a> {
             let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::new(total).with_style(style.progress_chars("█▌ "))
         });
-        let progress = Self { plan, bar, ended: BTreeMap::new(), before };
+        let progress = Self { plan, bar, ended: BTreeMap::new(), retried: BTreeSet::new(), before };
         progress.draw("");
+        if progress.bar.is_none() {
+            progress.tell(&plan.title);
+        }
         progress
     }
 
@@ -55,8 +60,7 @@ impl<'a> Progress<'a> {
         match text(member("to")).as_str() {
             "Finished" => {
                 self.ended.insert(id, true);
-                let again =
-                    if attempt > 1 { format!(" at attempt {attempt}") } else { String::new() };
+                let again = if self.retried.contains(&id) { " after all" } else { "" };
                 let line = format!("{name} finished{again}");
                 self.draw(&line);
                 if self.bar.is_none() {
@@ -69,9 +73,8 @@ impl<'a> Progress<'a> {
                 self.tell(&format!("{name} failed{why}"));
             }
             _ if text(member("from")) == "Started" => {
-                self.tell(&format!(
-                    "{name} did not get through at attempt {attempt}, trying again{why}"
-                ));
+                self.retried.insert(id);
+                self.tell(&format!("{name} failed at attempt {attempt}, trying again{why}"));
             }
             _ => {}
         }

@@ -48,13 +48,14 @@ async fn to_the_end(config: Config, plan: &Plan) -> Result<Outcome> {
         Some(submitted) => submitted,
         None => flow_run::submit(&peer, plan, None).await?,
     };
-    let runner = LocalRunner::start(&app).await?;
+    let runner = LocalRunner::start(&app);
     let mut wait = std::pin::pin!(flow_run::wait(&address, plan, submitted));
     let outcome = tokio::select! {
         outcome = &mut wait => outcome,
         name = signals.stop() => {
             output::note(&format!("{name}: cancelling {}", plan.title));
-            let ids = json!({ "context_id": plan.context, "id": plan.flow, "reason": name });
+            let reason = format!("stopped by {name}");
+            let ids = json!({ "context_id": plan.context, "id": plan.flow, "reason": reason });
             peer.call("flow.cancel", ids).await?;
             tokio::select! {
                 outcome = tokio::time::timeout(limit, wait) => outcome

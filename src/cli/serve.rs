@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::exit::{Exit, Failure, Result};
+use super::local::LocalRunner;
 use super::{output, settings};
 use crate::app::App;
 use crate::config::Config;
@@ -36,6 +37,7 @@ async fn until_stopped(config: Config) -> Result {
     let running = server::serve(Arc::clone(&app)).await.map_err(|e| {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;
+    let runner = LocalRunner::start(&app);
     let endpoints = Endpoints::publish(&config.data_dir, running.http, running.ws)?;
     output::note(&format!(
         "muster {} listening on http://{} and ws://{}, data in {}",
@@ -47,8 +49,13 @@ async fn until_stopped(config: Config) -> Result {
     let name = signals.stop().await;
     tracing::info!(signal = name, "stopping");
     drop(endpoints);
+    // The runner reports what it ends with to the coordinator, which goes on until then.
+    let stop = async {
+        runner.stop(config.drain_timeout).await;
+        running.stop().await
+    };
     tokio::select! {
-        all_ended = running.stop() => if !all_ended {
+        all_ended = stop => if !all_ended {
             tracing::warn!("some calls did not end in time");
         },
         name = signals.stop() => {

@@ -90,7 +90,15 @@ pub(super) fn human(event: &Value) -> String {
         (None, Some(to)) => output::scalar("", to),
         _ => String::new(),
     };
-    let rest = data.into_iter().flatten().filter(|(key, _)| !matches!(key.as_str(), "from" | "to"));
+    // Of an object that was created, what its subject says already and what is nested is left out.
+    let told = |key: &str| {
+        let stamp = key.ends_with("_at") && change.is_empty();
+        stamp || matches!(key, "from" | "to" | "id" | "caller_id" | "context_id" | "script")
+    };
+    let rest = data
+        .into_iter()
+        .flatten()
+        .filter(|(key, value)| !told(key) && !value.is_object() && !value.is_array());
     let rest = rest.map(|(key, value)| format!("{key}={}", output::scalar(key, value)));
     let rest = rest.collect::<Vec<_>>().join(" ");
     let line = format!(

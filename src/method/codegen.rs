@@ -23,7 +23,7 @@ pub fn codegen_document() -> Value {
             taken.insert(pascal(&name));
             flatten(method, &schemas);
             method.insert("name".to_owned(), codegen_name(&name).into());
-            method.insert("x-wire-name".to_owned(), name.into());
+            method.insert("x-alias-of".to_owned(), name.into());
         }
     }
     adapt(&mut document);

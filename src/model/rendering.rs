@@ -15,7 +15,10 @@ const LARGEST: usize = 16 << 10;
 ///
 /// Thousands of subscribers that are told of the same event share one text.
 #[derive(Debug)]
-pub struct Renderings(Box<[Mutex<Option<(u64, Arc<str>)>>]>);
+pub struct Renderings(Box<[Mutex<Slot>]>);
+
+/// The rendering of the event at a position.
+type Slot = Option<(u64, Arc<str>)>;
 
 impl Default for Renderings {
     fn default() -> Self {

@@ -3,31 +3,25 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::{Future, pending};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::StreamExt;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{
-    Instant, Interval, MissedTickBehavior, Sleep, interval, sleep, sleep_until, timeout,
-};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::connection::{Connection, Heard};
 use super::executor::{self, Assignment, Executors, Outcome, Stop, StopReason, Stopper};
-use super::link::{Attach, Link, LinkError, Name, Notifications};
+use super::link::{Attach, Link, LinkError, Name};
 use super::logs::Logs;
 use super::outbox::{Outbox, is_passing};
-use super::protocol::{Attempt, Carried, CarriedJob, Notification, Report, ReportReply};
+use super::protocol::{Attempt, Carried, CarriedJob, Notification, ReportReply};
+use super::turns::{Answer, Call, Turns};
 use crate::Code;
 use crate::model::Millis;
 
-/// Between two heartbeats.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// For log lines to gather before they are sent by themselves.
-const GATHER: Duration = Duration::from_millis(50);
 /// First pause before another try.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
@@ -87,70 +81,6 @@ pub struct Agent<L> {
     failures: u32,
 }
 
-/// Where the connection stands.
-enum Connection {
-    Pausing(Pin<Box<Sleep>>),
-    Attaching(BoxFuture<'static, Result<Notifications, LinkError>>),
-    Attached(Notifications),
-    /// Not to be made again.
-    Over,
-}
-
-/// What the connection has to say.
-enum Heard {
-    PauseOver,
-    Tried(Result<Notifications, LinkError>),
-    Told(Notification<Carried>),
-    Lost,
-}
-
-impl Connection {
-    /// Cancel safe: what is under way stays in `self`.
-    async fn hear(&mut self) -> Heard {
-        match self {
-            Self::Pausing(pause) => {
-                pause.await;
-                Heard::PauseOver
-            }
-            Self::Attaching(attaching) => Heard::Tried(attaching.await),
-            Self::Attached(notifications) => {
-                notifications.next().await.map_or(Heard::Lost, Heard::Told)
-            }
-            Self::Over => pending().await,
-        }
-    }
-
-    fn is_up(&self) -> bool {
-        matches!(self, Self::Attached(_))
-    }
-}
-
-type Call = BoxFuture<'static, Answer>;
-
-/// What came of a call.
-enum Answer {
-    Report(Vec<Report>, Result<ReportReply, LinkError>),
-    Heartbeat(Result<Vec<String>, LinkError>),
-    Drain(Result<(), LinkError>),
-}
-
-/// What the loop keeps besides the agent.
-struct Turns {
-    connection: Connection,
-    calls: FuturesUnordered<Call>,
-    reports_on_their_way: usize,
-    begun: mpsc::Receiver<String>,
-    begin: mpsc::Sender<String>,
-    heartbeat: Interval,
-    /// When log lines that wait are sent by themselves.
-    gathered: Option<Instant>,
-    /// Not before this is anything reported again.
-    held_back: Option<Instant>,
-    /// Set while it drains.
-    ends_at: Option<Instant>,
-    drain_said: bool,
-}
-
 impl<L: Link> Agent<L> {
     /// One that executes as many attempts at once as `permits` allows.
     pub fn new(
@@ -189,6 +119,10 @@ impl<L: Link> Agent<L> {
                 }
                 Some(token) = turns.begun.recv() => self.outbox.started(&token),
                 Some(done) = self.running.join_next_with_id(), if !self.running.is_empty() => {
+                    // What ended has begun before: that is said first.
+                    while let Ok(token) = turns.begun.try_recv() {
+                        self.outbox.started(&token);
+                    }
                     self.settle(done);
                 }
                 Some(answer) = turns.calls.next(), if !turns.calls.is_empty() => {
@@ -206,20 +140,17 @@ impl<L: Link> Agent<L> {
                     break Ended::Abandoned(self.outbox.len());
                 }
             }
-            if turns.ends_at.is_some() && self.outbox.is_empty() {
+            if turns.ends_at.is_some() && self.outbox.is_empty() && !turns.connection.is_up() {
                 break Ended::Drained;
             }
             self.speak(&mut turns);
         };
-        self.leave(turns, ended).await
+        drop(turns);
+        self.leave(ended).await
     }
 
-    /// Ends what still runs, then the attachment.
-    async fn leave(mut self, turns: Turns, ended: Ended) -> Ended {
-        if ended == Ended::Drained && turns.connection.is_up() {
-            // Nothing more is given out after this; the attachment ends with the connection.
-            let _ = timeout(STOPPING, self.name().drain(&*self.link)).await;
-        }
+    /// Ends what still runs.
+    async fn leave(mut self, ended: Ended) -> Ended {
         self.outbox.abandon("the runner is stopping");
         let all = async { while self.running.join_next().await.is_some() {} };
         if timeout(STOPPING, all).await.is_err() {
@@ -289,10 +220,13 @@ impl<L: Link> Agent<L> {
                 if reason.starts_with("replaced") {
                     return Some(Ended::Replaced);
                 }
-                if reason.starts_with("drained") && self.outbox.is_empty() {
-                    return Some(Ended::Drained);
+                if reason.starts_with("drained") {
+                    // Perhaps asked for by someone else. What is left are answers to last reports.
+                    turns.connection = Connection::Over;
+                    turns.ends_at.get_or_insert(Instant::now() + STOPPING);
+                } else {
+                    turns.connection = self.try_again(&reason);
                 }
-                turns.connection = self.try_again(&reason);
             }
         }
         None
@@ -445,6 +379,7 @@ impl<L: Link> Agent<L> {
                 }
             }
             Answer::Heartbeat(Ok(cancel)) => {
+                self.failures = 0;
                 for token in cancel {
                     self.outbox.cancel(&token, "the attempt is not current any more");
                 }
@@ -462,48 +397,11 @@ impl<L: Link> Agent<L> {
                 }
             }
             Answer::Drain(Ok(())) => {}
+            // Not attached any more: nothing is given out.
+            Answer::Drain(Err(LinkError::Refused { .. })) => turns.connection = Connection::Over,
             // Said again after the next attach; the limit holds anyway.
             Answer::Drain(Err(err)) => tracing::warn!(%err, "draining"),
         }
-    }
-}
-
-impl Turns {
-    fn new() -> Self {
-        let (begin, begun) = mpsc::channel(64);
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            connection: Connection::Over,
-            calls: FuturesUnordered::new(),
-            reports_on_their_way: 0,
-            begun,
-            begin,
-            heartbeat,
-            gathered: None,
-            held_back: None,
-            ends_at: None,
-            drain_said: false,
-        }
-    }
-
-    /// Notes that log lines wait.
-    fn gather(&mut self) {
-        self.gathered.get_or_insert_with(|| Instant::now() + GATHER);
-    }
-
-    /// When there is something to do without anything happening.
-    fn next_deadline(&mut self, lines: bool) -> Option<Instant> {
-        if lines {
-            self.gather();
-        }
-        // While a call is on its way, its answer is what goes on.
-        let gathered = self.gathered.filter(|at| *at > Instant::now());
-        [gathered, self.held_back].into_iter().flatten().min()
-    }
-
-    fn due(&mut self) {
-        self.held_back = self.held_back.filter(|at| *at > Instant::now());
     }
 }
 
@@ -535,3 +433,6 @@ async fn until(at: Option<Instant>) {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ impl Default for Limits {
             result_bytes: 1 << 20,
             grace: Duration::from_secs(1),
             operations: 2_000_000_000,
-            idle_scripts: 4,
+            idle_scripts: 64,
             namespaces: true,
         }
     }
@@ -177,6 +177,11 @@ impl Executors {
             (Language::Python, Arc::new(python)),
             (Language::V, Arc::new(v)),
         ]);
+        Self { by_language }
+    }
+
+    /// These executors, whatever they are.
+    pub fn of(by_language: BTreeMap<Language, Arc<dyn Executor>>) -> Self {
         Self { by_language }
     }
 

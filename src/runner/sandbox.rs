@@ -80,7 +80,13 @@ impl Sandbox {
         let mut command = Command::new(&self.binary);
         command.args([supervisor::ARGUMENT, STAGE]);
         command.arg(self.limits.memory_bytes.to_string()).arg(self.limits.operations.to_string());
-        command.env_clear().current_dir("/").process_group(0).kill_on_drop(true);
+        // The allocator would reserve more address space at once than the limit leaves.
+        command
+            .env_clear()
+            .env("MIMALLOC_ARENA_RESERVE", "0")
+            .current_dir("/")
+            .process_group(0)
+            .kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let missing = || io::Error::other("no pipe");
@@ -91,8 +97,8 @@ impl Sandbox {
 
     /// A process that has been asked to run the script.
     async fn ask(&self, job: Assignment) -> io::Result<Worker> {
-        let Assignment { script: text, env_vars: env, inputs, .. } = job;
-        let script = Script { text, env, inputs, result_bytes: self.limits.result_bytes };
+        let Assignment { script: text, env_vars: env, inputs, attempt, .. } = job;
+        let script = Script { text, env, inputs, attempt, result_bytes: self.limits.result_bytes };
         let line = line(&Ask::Run(Box::new(script)))?;
         loop {
             let idle = self.idle.lock().pop();
@@ -180,11 +186,13 @@ impl Worker {
     /// Makes sure that it ends, and says how it did.
     async fn death(mut self) -> String {
         let _ = self.child.start_kill();
-        let how = match self.child.wait().await {
-            Ok(status) => status.to_string(),
-            Err(err) => err.to_string(),
-        };
-        format!("the script ended its process ({how}): it took too much memory or nests too deeply")
+        match self.child.wait().await {
+            Ok(status) if status.code().is_none() => {
+                format!("the script took too much memory or nests too deeply ({status})")
+            }
+            Ok(status) => format!("the script process ended by itself ({status})"),
+            Err(err) => format!("the script process was lost: {err}"),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Rhai scripts (`Osis` and `Sal`): what they see, what they may do, and what becomes of their value.
 //!
-//! A script sees the constants `env` (a map of its environment) and `inputs` (a map from the id of
-//! each job it depends on, as text, to that job's results); within its own functions they have to be
-//! passed on. `print` writes to `stdout`, `debug` to `stderr`,
+//! A script sees the constants `env` (a map of its environment), `inputs` (a map from the id of
+//! each job it depends on, as text, to that job's results) and `attempt` (the number of this attempt,
+//! from 1); within its own functions they have to be passed on. `print` writes to `stdout`, `debug` to `stderr`,
 //! `sleep(seconds)` waits. Besides Rhai's standard packages there
 //! are the functions of [`library`]. There are no files, no modules, no clock.
 //!
@@ -43,6 +43,8 @@ pub struct Script {
     pub env: BTreeMap<String, String>,
     /// The constant `inputs`.
     pub inputs: Inputs,
+    /// The constant `attempt`.
+    pub attempt: u32,
     /// Bytes of the result.
     pub result_bytes: usize,
 }
@@ -107,6 +109,7 @@ impl Interpreter {
         let inputs = script.inputs.iter();
         let inputs = inputs.map(|(id, result)| (id.to_string().into(), strings(result).into()));
         scope.push_constant("inputs", inputs.collect::<Map>());
+        scope.push_constant("attempt", i64::from(script.attempt));
         let ast = self.engine.compile(&script.text).map_err(|err| err.to_string())?;
         let value = self.engine.eval_ast_with_scope::<Dynamic>(&mut scope, &ast);
         let value = value.map_err(|err| self.explain(&err))?;
@@ -261,6 +264,7 @@ mod tests {
             text: text.into(),
             env: BTreeMap::from([("NAME".into(), "muster".into())]),
             inputs: BTreeMap::from([(7, BTreeMap::from([("count".into(), "41".into())]))]),
+            attempt: 2,
             result_bytes: 1_000,
         };
         interpreter(1_000_000).0.evaluate(&script)
@@ -280,7 +284,7 @@ mod tests {
             [("count", "42"), ("list", r#"[1,"x",2.5,true]"#), ("none", "null"), ("who", "muster")];
         assert_eq!(result.unwrap(), expected.map(|(k, v)| (k.to_owned(), v.to_owned())).into());
         assert!(run("let a = 1;").unwrap().is_empty());
-        assert_eq!(value("40 + 2"), "42");
+        assert_eq!(value("40 + attempt"), "42");
         assert_eq!(value(r#""text""#), "text");
     }
 

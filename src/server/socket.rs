@@ -41,6 +41,9 @@ const PIECE: usize = 64 << 10;
 const READ_BUFFER: usize = 4 << 10;
 /// Frames read, and rounds made, before other tasks have their turn.
 const TURNS: usize = 32;
+/// How much longer a socket without subscriptions may take nothing: it may come back for its last
+/// notifications.
+const LAST_CHANCE: Duration = Duration::from_secs(30);
 /// How long a peer may take to say good-bye, and how much it may still send meanwhile.
 const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
@@ -158,6 +161,12 @@ impl Socket {
         self.calls.is_empty() && self.feeds.is_empty() && self.last_words.is_empty()
     }
 
+    /// Whether as many calls run as may.
+    fn is_full(&self) -> bool {
+        let most = usize::try_from(self.link.shared.app.config.max_in_flight).unwrap_or(usize::MAX);
+        self.calls.len() >= most.max(1)
+    }
+
     fn notice_stop(&mut self, cx: &mut Context<'_>) {
         if !matches!(self.phase, Phase::Open) || self.stopping.poll_unpin(cx).is_pending() {
             return;
@@ -176,6 +185,10 @@ impl Socket {
             if self.unwritten || !self.rest.is_empty() || !matches!(self.phase, Phase::Open) {
                 self.heard = Instant::now();
                 continue;
+            }
+            if self.is_full() {
+                // Nothing is read, so nothing is heard; a ping that cannot be written still tells.
+                self.heard = Instant::now();
             }
             if self.heard.elapsed() > PING * 3 {
                 tracing::debug!("the peer is silent");
@@ -222,7 +235,7 @@ impl Socket {
                 return Err(Ended);
             }
             stall.told = true;
-            stall.timer.as_mut().reset(Instant::now() + limit + limit);
+            stall.timer.as_mut().reset(Instant::now() + limit + LAST_CHANCE);
             for opened in std::mem::take(&mut self.feeds) {
                 self.last_words.extend(opened.lagged());
             }
@@ -253,10 +266,9 @@ impl Socket {
 
     /// Reads frames and begins what they ask for; answers whether there were any.
     fn listen(&mut self, cx: &mut Context<'_>) -> Step<bool> {
-        let most = usize::try_from(self.link.shared.app.config.max_in_flight).unwrap_or(usize::MAX);
         for turn in 0..TURNS {
             let may_read = matches!(self.phase, Phase::Open) && self.rest.is_empty();
-            if !may_read || self.calls.len() >= most.max(1) {
+            if !may_read || self.is_full() {
                 return Ok(turn > 0);
             }
             let message = match self.ws.poll_next_unpin(cx) {

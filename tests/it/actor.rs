@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{TestServer, bad_field, refused, with};
+use crate::calls::{Core, bad_field, refused, with};
 
 fn params(id: u32) -> Value {
     json!({ "actor": { "id": id, "pubkey": "key", "address": ["127.0.0.1", "::1"] } })
@@ -10,7 +10,7 @@ fn params(id: u32) -> Value {
 
 #[tokio::test]
 async fn an_actor_is_created_loaded_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("actor.create", params(42)).await.unwrap();
     assert_eq!(made["id"], 42);
     assert_eq!(made["pubkey"], "key");
@@ -30,7 +30,7 @@ async fn an_actor_is_created_loaded_and_deleted() {
 
 #[tokio::test]
 async fn creating_again_replaces_and_keeps_the_date() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("actor.create", params(1)).await.unwrap();
     let again = with(&params(1), "actor.pubkey", json!("other"));
     let again = server.rpc("actor.create", again).await.unwrap();
@@ -45,7 +45,7 @@ async fn creating_again_replaces_and_keeps_the_date() {
 
 #[tokio::test]
 async fn a_refusal_names_the_field() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let long = "x".repeat(513);
     for (path, value, field) in [
         ("actor.pubkey", json!(""), "actor.pubkey"),
@@ -70,7 +70,7 @@ async fn a_refusal_names_the_field() {
 
 #[tokio::test]
 async fn a_list_is_walked_by_its_cursors() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for id in [5, 1, 300, 2, 4_294_967_295] {
         server.rpc("actor.create", params(id)).await.unwrap();
     }

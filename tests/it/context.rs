@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use crate::server::{TestServer, bad_field, refused};
+use crate::calls::{Core, bad_field, refused};
 
 #[tokio::test]
 async fn a_context_is_created_loaded_listed_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let context = json!({ "id": 2, "admins": [1, 2], "readers": [3], "executors": [] });
     let made = server.rpc("context.create", json!({ "context": context })).await.unwrap();
     assert_eq!(made["admins"], json!([1, 2]));
@@ -24,7 +24,7 @@ async fn a_context_is_created_loaded_listed_and_deleted() {
 
 #[tokio::test]
 async fn a_context_that_holds_anything_is_deleted_by_force_only() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for id in 1..=30 {
         let job = crate::job::params(id);
         server.rpc("job.create", job).await.unwrap();

@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::calls::{Core, bad_field, refused, with};
 use crate::job;
-use crate::server::{TestServer, bad_field, refused, with};
 
 /// A flow of caller 42 in context 1.
-pub(crate) fn params(id: u32, jobs: &[u32]) -> Value {
+pub fn params(id: u32, jobs: &[u32]) -> Value {
     json!({
         "context_id": 1,
         "flow": { "id": id, "caller_id": 42, "context_id": 1, "jobs": jobs, "env_vars": {} },
@@ -17,8 +17,8 @@ fn key(id: u32) -> Value {
     json!({ "context_id": 1, "id": id })
 }
 
-async fn with_jobs(jobs: &[(u32, &[u32])]) -> TestServer {
-    let server = TestServer::with_context().await;
+async fn with_jobs(jobs: &[(u32, &[u32])]) -> Core {
+    let server = Core::start().await;
     for (id, depends) in jobs {
         let job = with(&job::params(*id), "job.depends", json!(depends));
         server.rpc("job.create", job).await.unwrap();
@@ -30,7 +30,7 @@ async fn with_jobs(jobs: &[(u32, &[u32])]) -> TestServer {
 
 #[tokio::test]
 async fn a_flow_is_created_loaded_listed_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("flow.create", params(7, &[3, 1, 3])).await.unwrap();
     assert_eq!(made["jobs"], json!([3, 1, 3]), "given back as sent");
     assert_eq!((&made["status"], &made["result"]), (&json!("Dispatched"), &json!({})));
@@ -51,7 +51,7 @@ async fn a_flow_is_created_loaded_listed_and_deleted() {
 
 #[tokio::test]
 async fn a_refusal_names_the_field() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for (path, value, field) in [
         ("flow.context_id", json!(2), "flow.context_id"),
         ("flow.jobs", json!([1, "2"]), "flow.jobs[1]"),

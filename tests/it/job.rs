@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{TestServer, bad_field, refused, with};
+use crate::calls::{Core, bad_field, refused, with};
 
 /// A job of caller 42 in context 1.
-pub(crate) fn params(id: u32) -> Value {
+pub fn params(id: u32) -> Value {
     json!({
         "context_id": 1,
         "job": {
@@ -16,13 +16,13 @@ pub(crate) fn params(id: u32) -> Value {
     })
 }
 
-pub(crate) fn key(id: u32) -> Value {
+pub fn key(id: u32) -> Value {
     json!({ "context_id": 1, "caller_id": 42, "id": id })
 }
 
 #[tokio::test]
 async fn a_job_is_created_loaded_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("job.create", params(3)).await.unwrap();
     assert_eq!(made["script"], "40 + 2");
     assert_eq!(made["retries"], 3);
@@ -46,7 +46,7 @@ async fn a_job_is_created_loaded_and_deleted() {
 
 #[tokio::test]
 async fn a_fresh_job_waits_if_anything_may_hold_it_back() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for (path, value) in [("job.depends", json!([1])), ("job.prerequisites", json!(["approval"]))] {
         let made = server.rpc("job.create", with(&params(3), path, value)).await.unwrap();
         assert_eq!(made["status"], "WaitingForPrerequisites", "{path}");
@@ -58,7 +58,7 @@ async fn a_fresh_job_waits_if_anything_may_hold_it_back() {
 
 #[tokio::test]
 async fn a_refusal_names_the_field() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let data = refused(
         server
             .rpc(
@@ -96,7 +96,7 @@ async fn a_refusal_names_the_field() {
 
 #[tokio::test]
 async fn text_comes_back_as_it_was_sent() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let text = "NUL \u{0}, newline \n, ünïcode \u{1F680}, quote \"";
     let made = server.rpc("job.create", with(&params(1), "job.script", json!(text))).await.unwrap();
     assert_eq!(made["script"], text);
@@ -107,7 +107,7 @@ async fn text_comes_back_as_it_was_sent() {
 
 #[tokio::test]
 async fn lists_are_filtered_without_losing_anything() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for id in 1..=9 {
         let caller = json!(40 + id % 3);
         let job = with(&params(id), "job.caller_id", caller);

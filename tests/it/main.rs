@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
+mod built_in;
+mod calls;
+mod cli;
 mod context;
 mod events;
 mod flow;

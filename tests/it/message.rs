@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::calls::{Core, bad_field, refused, with};
 use crate::job;
-use crate::server::{TestServer, bad_field, refused, with};
 
 /// A message without jobs, of caller 42 in context 1.
-pub(crate) fn params(id: u32) -> Value {
+pub fn params(id: u32) -> Value {
     json!({
         "context_id": 1,
         "message": {
@@ -23,7 +23,7 @@ fn key(id: u32) -> Value {
 
 #[tokio::test]
 async fn a_message_is_created_loaded_listed_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("message.create", params(9)).await.unwrap();
     assert_eq!((&made["status"], &made["job"]), (&json!("Dispatched"), &json!([])));
     assert_eq!(server.rpc("message.load", key(9)).await.unwrap(), made);
@@ -39,7 +39,7 @@ async fn a_message_is_created_loaded_listed_and_deleted() {
 
 #[tokio::test]
 async fn a_type_of_either_enumeration_comes_back_as_sent() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     for kind in ["Osis", "Sal", "V", "Python", "Job", "Chat", "Mail"] {
         let message = with(&params(9), "message.message_type", json!(kind));
         let made = server.rpc("message.create", message).await.unwrap();
@@ -51,7 +51,7 @@ async fn a_type_of_either_enumeration_comes_back_as_sent() {
 
 #[tokio::test]
 async fn jobs_must_be_of_the_same_caller_and_context() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let job = job::params(3)["job"].clone();
     let carrying = |job: Value| with(&params(9), "message.job", json!([job]));
     for (path, value, field) in [
@@ -80,7 +80,7 @@ fn carrying() -> Value {
 
 #[tokio::test]
 async fn jobs_of_a_message_are_stored_and_dispatched() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("message.create", carrying()).await.unwrap();
     assert_eq!(
         (&made["status"], &made["transport_status"]),
@@ -97,7 +97,7 @@ async fn jobs_of_a_message_are_stored_and_dispatched() {
 
 #[tokio::test]
 async fn what_is_active_is_neither_replaced_nor_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("message.create", carrying()).await.unwrap();
     for (method, params, state) in [
         ("job.create", job::params(3), "Dispatched"),
@@ -117,7 +117,7 @@ async fn what_is_active_is_neither_replaced_nor_deleted() {
 
 #[tokio::test]
 async fn what_has_ended_starts_afresh_when_it_is_replaced() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("message.create", carrying()).await.unwrap();
     let cancel = server.app.engine.change(|turn| turn.cancel_job((1, 42, 3), "enough"));
     cancel.await.unwrap();

@@ -349,7 +349,7 @@ impl Tree {
     fn grow(namespaces: bool) -> Self {
         let mark = mark();
         let mut runner = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "runner::as_a_runner", "--ignored", "--nocapture"])
+            .args(["--exact", "process::as_a_runner", "--ignored", "--nocapture"])
             .env("RUNNER_MARK", &mark)
             .env("RUNNER_NAMESPACES", namespaces.to_string())
             .stdout(Stdio::piped())

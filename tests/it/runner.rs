@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::server::{TestServer, bad_field, refused, with};
+use crate::calls::{Core, bad_field, refused, with};
 
-pub(crate) fn params(id: u32) -> Value {
+pub fn params(id: u32) -> Value {
     json!({
         "context_id": 1,
         "runner": { "id": id, "pubkey": "k", "address": "::1", "topic": "t", "local": true },
@@ -13,7 +13,7 @@ pub(crate) fn params(id: u32) -> Value {
 
 #[tokio::test]
 async fn a_runner_is_created_loaded_listed_and_deleted() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let made = server.rpc("runner.create", params(5)).await.unwrap();
     assert_eq!((&made["address"], &made["local"]), (&json!("::1"), &json!(true)));
     let key = json!({ "context_id": 1, "id": 5 });
@@ -28,7 +28,7 @@ async fn a_runner_is_created_loaded_listed_and_deleted() {
 
 #[tokio::test]
 async fn a_runner_needs_its_context_and_sound_fields() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let data = refused(
         server.rpc("runner.create", with(&params(1), "context_id", json!(9))).await,
         -32001,

@@ -8,7 +8,15 @@ fn seed() -> Value {
 }
 
 /// Everything in `want` is in `got` with the same value, descriptions and titles aside.
+///
+/// One exception: the seed's `message_type` refers to `ScriptType` with `MessageType` beside it,
+/// and both are taken.
 fn compare(want: &Value, got: &Value, path: &str, wrong: &mut Vec<String>) {
+    if path.ends_with("/properties/message_type") {
+        let got = got["anyOf"].as_array().map_or(Value::Null, |choices| choices[0].clone());
+        assert_eq!(&got, want, "{path}");
+        return;
+    }
     match (want, got) {
         (Value::Object(want), Value::Object(got)) => {
             for (key, want) in want.iter().filter(|(key, _)| *key != "description") {

@@ -36,14 +36,6 @@ impl TestServer {
         Self::with(|_| {}).await
     }
 
-    /// With context 1, whose admin is actor 7.
-    pub async fn with_context() -> Self {
-        let server = Self::start().await;
-        let context = json!({ "id": 1, "admins": [7], "readers": [], "executors": [] });
-        server.rpc("context.create", json!({ "context": context })).await.unwrap();
-        server
-    }
-
     /// With other settings than the defaults.
     pub async fn with(set: impl FnOnce(&mut Config)) -> Self {
         Self::serving(face::entries(), set).await
@@ -124,15 +116,6 @@ impl TestServer {
         self.post(&call.to_string()).await
     }
 
-    /// One call over HTTP: the result, or the error's code and data.
-    pub async fn rpc(&self, method: &str, params: Value) -> Result<Value, (i64, Value)> {
-        let mut answer = self.ask(method, params).await;
-        match answer.get_mut("error") {
-            None => Ok(answer["result"].take()),
-            Some(error) => Err((error["code"].as_i64().unwrap(), error["data"].take())),
-        }
-    }
-
     /// A WebSocket without a JSON-RPC client on top.
     pub async fn socket(&self) -> Socket {
         let io = TcpStream::connect(self.at.ws).await.unwrap();
@@ -186,36 +169,4 @@ pub fn code<T: std::fmt::Debug>(out: Result<T, ClientError>) -> i32 {
 /// The code in an answer that must be an error.
 pub fn code_of(answer: &Value) -> i64 {
     answer["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {answer}"))
-}
-
-/// What a call that must fail with `code` says.
-#[track_caller]
-pub fn refused(answer: Result<Value, (i64, Value)>, code: i64) -> Value {
-    match answer {
-        Err((got, data)) => {
-            assert_eq!(got, code, "{data}");
-            data
-        }
-        Ok(value) => panic!("expected {code}, got {value}"),
-    }
-}
-
-/// The field that a call refuses.
-#[track_caller]
-pub fn bad_field(answer: Result<Value, (i64, Value)>) -> String {
-    refused(answer, -32602)["field"].as_str().unwrap().to_owned()
-}
-
-/// `base` with the member at `path` (dotted, or an index) replaced.
-pub fn with(base: &Value, path: &str, value: Value) -> Value {
-    let mut changed = base.clone();
-    let pointer = format!("/{}", path.replace('.', "/"));
-    let (parent, last) = pointer.rsplit_once('/').unwrap();
-    match changed.pointer_mut(parent).unwrap() {
-        Value::Array(items) => items[last.parse::<usize>().unwrap()] = value,
-        parent => {
-            parent.as_object_mut().unwrap().insert(last.to_owned(), value);
-        }
-    }
-    changed
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs::{read_dir, read_to_string};
 use std::path::Path;
 
-use muster::face;
-use muster::method::{Run, codegen_document, document};
+use muster::app::{Caller, Cx};
+use muster::method::{Access, Run, codegen_document, document};
+use muster::{Code, face};
 use serde_json::Value;
 
 #[test]
@@ -34,6 +35,21 @@ fn every_method_is_named_documented_and_bound() {
                 assert!(shape.field(capture).is_some(), "{name}: no param {capture}");
             }
         }
+    }
+}
+
+/// Over the wire everybody is the operator while there is only loopback.
+#[tokio::test]
+async fn strangers_get_in_nowhere_but_where_it_says_so() {
+    let server = crate::server::TestServer::start().await;
+    for entry in face::entries().iter().filter(|e| e.def.spec.access != Access::Anyone) {
+        let cx = Cx { app: server.app.clone(), caller: Caller::Anonymous, connection: 0 };
+        let refused = match entry.def.run {
+            Run::Call(_) => entry.call(cx, "{}").await.map(drop),
+            Run::Open(_) => entry.open(cx, "{}").await.map(drop),
+        };
+        let code = refused.expect_err(entry.def.spec.name).code();
+        assert_eq!(code, Code::Unauthenticated, "{}", entry.def.spec.name);
     }
 }
 

@@ -2,18 +2,18 @@
 
 use serde_json::json;
 
-use crate::server::{TestServer, with};
+use crate::calls::{Core, bad_field, with};
 use crate::{flow, job, message, runner};
 
 #[tokio::test]
 async fn ping_is_answered() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     assert_eq!(server.rpc("system.ping", json!({})).await.unwrap(), json!(true));
 }
 
 #[tokio::test]
 async fn info_says_what_this_is() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     let info = server.rpc("system.info", json!({})).await.unwrap();
     assert_eq!(info["name"], "muster");
     assert_eq!(info["faces"], json!(["core"]));
@@ -24,7 +24,7 @@ async fn info_says_what_this_is() {
 
 #[tokio::test]
 async fn stats_count_everything() {
-    let server = TestServer::with_context().await;
+    let server = Core::start().await;
     server.rpc("job.create", job::params(1)).await.unwrap();
     server.rpc("job.create", with(&job::params(2), "job.depends", json!([1]))).await.unwrap();
     server.rpc("job.create", job::params(3)).await.unwrap();
@@ -47,4 +47,17 @@ async fn stats_count_everything() {
     assert_eq!(stats["runners_online"], 0);
     assert_eq!(stats["latest_seq"], 8);
     assert!(stats["journal_bytes"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_backup_stays_below_its_directory() {
+    let server = Core::start().await;
+    let done = server.rpc("system.backup", json!({ "path": "nightly/one" })).await.unwrap();
+    assert_eq!(done["seq"], 1);
+    let file = server.dir.path().join("backups/nightly/one");
+    assert_eq!(done["bytes"], std::fs::metadata(file).unwrap().len());
+    for path in ["", "/tmp/x", "../x", "a/../../x", "nightly", "a/", "a\u{0}"] {
+        let answer = server.rpc("system.backup", json!({ "path": path })).await;
+        assert_eq!(bad_field(answer), "path", "{path:?}");
+    }
 }

@@ -1,5 +1,6 @@
 # The words that say nothing about a text. The list "comes from elsewhere" and is not there at
-# the first attempt: the coordinator waits a moment and tries again.
+# the first attempt: the coordinator waits a moment and tries again. Attempts go on counting when
+# the flow is run again, so that every other one fails.
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ two under until up us use used very was way we well went were what when where wh
 whoever whose why will with without would yes yesterday yet you your
 """
 
-if os.environ["MUSTER_ATTEMPT"] == "1":
+if int(os.environ["MUSTER_ATTEMPT"]) % 2 == 1:
     sys.exit("the list of stop words did not come")
 with open(os.environ["MUSTER_RESULT"], "w") as result:
     json.dump({"words": " ".join(WORDS.split())}, result)
