@@ -5,11 +5,12 @@
 //! - [`output`]: data for people or programs, on stdout
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
-//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`]: the commands named so
+//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`bench`]: the commands named so
 //! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
 //! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
 mod arguments;
+mod bench;
 mod command;
 mod data;
 mod exit;
@@ -70,6 +71,7 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("backup", _) => data::backup(matches),
         ("restore", _) => data::restore(matches),
         ("db", _) => data::maintain(matches),
+        ("bench", _) => bench::bench(matches),
         ("completions", _) => command::completions(matches),
         ("flow", Some("submit")) => flow::submit(matches),
         (namespace, _) => methods::by_name(namespace, matches),
