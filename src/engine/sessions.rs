@@ -133,6 +133,8 @@ pub(super) struct Session {
     pub(super) attached_at: Millis,
     /// Waits in line for work.
     pub(super) offered: bool,
+    /// The last batch that something said to it waits for.
+    pub(super) held_for: u64,
 }
 
 impl Session {
@@ -169,6 +171,7 @@ impl Turn<'_> {
             silent: false,
             attached_at: self.now,
             offered: false,
+            held_for: 0,
         };
         let attached = Attached { session: session.id, pushes: receiver };
         self.end_session(hello.runner, "replaced by a newer attach of the same runner");

@@ -167,8 +167,9 @@ impl<'s> Turn<'s> {
 
     /// Tells an attached runner something once this batch is durable.
     pub(super) fn hold_push(&mut self, runner: (u32, u32), push: Push) {
-        let session = self.memory.runners.get(&runner).and_then(|known| known.session.as_ref());
-        if let Some(session) = session {
+        let known = self.memory.runners.get_mut(&runner);
+        if let Some(session) = known.and_then(|known| known.session.as_mut()) {
+            session.held_for = self.batch;
             self.held.push((session.pushes.clone(), push));
         }
     }
