@@ -52,7 +52,7 @@ impl Turn<'_> {
         let (context, caller) = (start.key.context(), start.caller);
         let plan = Arc::clone(&start.prepared.plan);
         for id in plan.dag.ids() {
-            if self.active_task((context, caller, *id)).is_some() {
+            if self.job_is_active(context, caller, *id) {
                 return Err(Error::conflict("active", format!("job {id} is active already")));
             }
         }
@@ -147,7 +147,7 @@ impl Turn<'_> {
         for index in plan.indexes() {
             let row = history.remove(&index);
             if is_kept(index) {
-                self.keep(id, row);
+                self.keep((id, index), row);
                 continue;
             }
             let open = plan.dag.parents(index).iter().filter(|parent| !is_kept(**parent)).count();
@@ -171,12 +171,15 @@ impl Turn<'_> {
         ended.map_or(Ok(()), |outcome| self.end_group(id, outcome))
     }
 
-    fn keep(&mut self, id: GroupId, row: Option<TaskRow>) {
-        let Some(group) = self.memory.groups.get_mut(&id) else { return };
+    fn keep(&mut self, at: (GroupId, u32), row: Option<TaskRow>) {
+        let Some(group) = self.memory.groups.get_mut(&at.0) else { return };
         let attempts = row.and_then(|row| row.attempt).map_or(0, |attempt| attempt.attempt);
         let task = Task { state: State::Finished, ..Task::new(0, 0, attempts) };
         group.tasks.push(task);
         group.tally.add(JobStatus::Finished);
+        if let Some(job) = group.job(at.1) {
+            self.memory.by_job.insert(job, at);
+        }
     }
 
     fn is_waiting(&self, at: (GroupId, u32)) -> bool {

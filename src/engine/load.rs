@@ -300,9 +300,7 @@ impl Turn<'_> {
             group.extras.insert(at.1, extra);
         }
         let Some(job) = group.job(at.1) else { return };
-        if !ended {
-            self.memory.by_job.insert(job, at);
-        }
+        self.memory.by_job.insert(job, at);
         if let Some(lease) = lease {
             self.load_lease(at, job, &lease);
         }

@@ -204,9 +204,11 @@ impl<'s> Turn<'s> {
         });
     }
 
-    /// Whether the job is part of a run that has not ended, or is on its way by itself.
+    /// Whether the job is part of a run that has not ended, also when the job itself has.
+    ///
+    /// Its run still needs how it ended and what it left, also after a restart.
     pub fn job_is_active(&self, context: u32, caller: u32, id: u32) -> bool {
-        self.active_task((context, caller, id)).is_some()
+        self.memory.by_job.contains_key(&(context, caller, id))
     }
 
     /// Where a job stands in a run that has not ended; `None` also when the job itself has.
