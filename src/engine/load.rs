@@ -272,7 +272,7 @@ impl Turn<'_> {
         if let Some(state) = held {
             task.state = state;
         } else {
-            doom = self.load_gates(at, plan, &mut extra)?;
+            doom = self.load_gates(at, plan, None, &mut extra)?;
             let gates = u32::try_from(extra.closed.len()).unwrap_or(u32::MAX);
             if dependencies > 0 || gates > 0 {
                 task.state = State::Waiting { dependencies, gates };

@@ -212,9 +212,7 @@ pub fn submission(flow: u32, jobs: &[Value]) -> Value {
 }
 
 pub async fn submit(server: &Core, flow: u32, jobs: &[Value]) -> Value {
-    let started = server.rpc("flow.submit", submission(flow, jobs)).await.unwrap();
-    assert!(["Started", "Finished"].contains(&started["status"].as_str().unwrap()), "{started}");
-    started
+    server.rpc("flow.submit", submission(flow, jobs)).await.unwrap()
 }
 
 pub fn job_key(id: u32) -> Value {
