@@ -378,6 +378,14 @@ impl Turn<'_> {
         self.end_session((context, id), "the runner was deleted");
     }
 
+    /// Ends the sessions of all runners of a context that is being deleted.
+    pub fn context_deleted(&mut self, context: u32) {
+        let of_context = self.memory.runners.keys().filter(|(of, _)| *of == context);
+        for runner in of_context.copied().collect::<Vec<_>>() {
+            self.end_session(runner, "the context was deleted");
+        }
+    }
+
     /// Ends every session: the coordinator stops.
     pub(super) fn end_all_sessions(&mut self) {
         let attached: Vec<(u32, u32)> = self.memory.runners.keys().copied().collect();

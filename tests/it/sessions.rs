@@ -279,7 +279,10 @@ async fn a_runner_with_work_in_hand_is_not_deleted() {
     refused(server.rpc("runner.delete", key.clone()).await, -32002);
     runner.finish(&one, json!({})).await;
     server.rpc("runner.delete", key).await.unwrap();
-    assert!(runner.detached().await.contains("deleted"));
+    assert!(runner.detached().await.contains("runner was deleted"));
+    let mut runner = FakeRunner::attach(&server, 5, 1).await;
+    server.rpc("context.delete", json!({ "id": 1, "force": true })).await.unwrap();
+    assert!(runner.detached().await.contains("context was deleted"));
 }
 
 #[tokio::test]
