@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::SinkExt;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::calls::Core;
 use crate::server::{PATIENCE, Socket};
@@ -27,20 +29,29 @@ impl Line {
 
     /// One call: the result, or the error's code and data.
     pub async fn ask(&mut self, method: &str, params: Value) -> Result<Value, (i32, Value)> {
+        self.try_ask(method, params).await.expect("the connection holds")
+    }
+
+    /// The same; none when the connection ends before the answer.
+    pub async fn try_ask(
+        &mut self,
+        method: &str,
+        params: Value,
+    ) -> Option<Result<Value, (i32, Value)>> {
         self.calls += 1;
         let id = self.calls;
         let call = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
-        self.socket.say(&call.to_string()).await;
+        self.socket.0.send(Message::text(call.to_string())).await.ok()?;
         loop {
-            let mut heard = self.socket.hear().await.expect("the connection holds");
+            let mut heard = self.socket.hear().await?;
             if heard.get("method").is_some() {
                 self.notes.push_back(heard["params"]["result"].take());
             } else if let Some(error) = heard.get("error") {
                 let code = error["code"].as_i64().unwrap();
-                return Err((code.try_into().unwrap(), error["data"].clone()));
+                return Some(Err((code.try_into().unwrap(), error["data"].clone())));
             } else {
                 assert_eq!(heard["id"], id);
-                return Ok(heard["result"].take());
+                return Some(Ok(heard["result"].take()));
             }
         }
     }
@@ -282,11 +293,15 @@ pub async fn flow_is(server: &Core, id: u32, status: &str) -> Value {
 
 /// The whole event log, checked: no gaps, no change that may not be, no change out of nothing.
 pub async fn sound_log(server: &Core) -> Vec<Value> {
+    sound_log_at(server.at.ws).await
+}
+
+pub async fn sound_log_at(ws: SocketAddr) -> Vec<Value> {
+    let mut line = Line::open(ws).await;
     let mut events = Vec::new();
     loop {
-        let since = events.len();
-        let params = json!({ "since": since, "limit": 1000 });
-        let mut page = server.rpc("events.list", params).await.unwrap();
+        let params = json!({ "since": events.len(), "limit": 1000 });
+        let mut page = line.ask("events.list", params).await.unwrap();
         let Value::Array(items) = page["items"].take() else { panic!("{page}") };
         if items.is_empty() {
             break;

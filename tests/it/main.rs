@@ -19,6 +19,7 @@ mod messages_delivery;
 mod pages;
 mod process;
 mod push;
+mod recovery;
 mod reports;
 mod runner;
 mod runs;
