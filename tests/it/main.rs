@@ -12,6 +12,7 @@ mod fake_runner;
 mod flow;
 mod gates;
 mod guards;
+mod histories;
 mod job;
 mod limits;
 mod message;
