@@ -91,7 +91,10 @@ impl Turn<'_> {
             token: Token::new(job, lease.fence),
             deadline_at: group.deadline(at.1, lease.leased_at),
         };
-        let held = ready.batch > self.durable;
+        // Nor may it overtake the word that takes an attempt away, whose slot it may fill.
+        let known = self.memory.runners.get(&(group.context(), runner));
+        let said = known.and_then(|known| known.session.as_ref()).map_or(0, |s| s.held_for);
+        let held = ready.batch.max(said) > self.durable;
         let parcel = parcels
             .iter_mut()
             .rev()

@@ -272,7 +272,7 @@ impl Turn<'_> {
         if let Some(state) = held {
             task.state = state;
         } else {
-            doom = self.load_gates(at, plan, &mut extra)?;
+            doom = self.load_gates(at, plan, None, &mut extra)?;
             let gates = u32::try_from(extra.closed.len()).unwrap_or(u32::MAX);
             if dependencies > 0 || gates > 0 {
                 task.state = State::Waiting { dependencies, gates };
@@ -300,9 +300,7 @@ impl Turn<'_> {
             group.extras.insert(at.1, extra);
         }
         let Some(job) = group.job(at.1) else { return };
-        if !ended {
-            self.memory.by_job.insert(job, at);
-        }
+        self.memory.by_job.insert(job, at);
         if let Some(lease) = lease {
             self.load_lease(at, job, &lease);
         }

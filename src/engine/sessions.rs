@@ -133,6 +133,8 @@ pub(super) struct Session {
     pub(super) attached_at: Millis,
     /// Waits in line for work.
     pub(super) offered: bool,
+    /// The last batch that something said to it waits for.
+    pub(super) held_for: u64,
 }
 
 impl Session {
@@ -169,6 +171,7 @@ impl Turn<'_> {
             silent: false,
             attached_at: self.now,
             offered: false,
+            held_for: 0,
         };
         let attached = Attached { session: session.id, pushes: receiver };
         self.end_session(hello.runner, "replaced by a newer attach of the same runner");
@@ -373,6 +376,14 @@ impl Turn<'_> {
     /// Ends the session of a runner that is being deleted.
     pub fn runner_deleted(&mut self, context: u32, id: u32) {
         self.end_session((context, id), "the runner was deleted");
+    }
+
+    /// Ends the sessions of all runners of a context that is being deleted.
+    pub fn context_deleted(&mut self, context: u32) {
+        let of_context = self.memory.runners.keys().filter(|(of, _)| *of == context);
+        for runner in of_context.copied().collect::<Vec<_>>() {
+            self.end_session(runner, "the context was deleted");
+        }
     }
 
     /// Ends every session: the coordinator stops.

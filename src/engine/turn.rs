@@ -167,8 +167,9 @@ impl<'s> Turn<'s> {
 
     /// Tells an attached runner something once this batch is durable.
     pub(super) fn hold_push(&mut self, runner: (u32, u32), push: Push) {
-        let session = self.memory.runners.get(&runner).and_then(|known| known.session.as_ref());
-        if let Some(session) = session {
+        let known = self.memory.runners.get_mut(&runner);
+        if let Some(session) = known.and_then(|known| known.session.as_mut()) {
+            session.held_for = self.batch;
             self.held.push((session.pushes.clone(), push));
         }
     }
@@ -203,9 +204,11 @@ impl<'s> Turn<'s> {
         });
     }
 
-    /// Whether the job is part of a run that has not ended, or is on its way by itself.
+    /// Whether the job is part of a run that has not ended, also when the job itself has.
+    ///
+    /// Its run still needs how it ended and what it left, also after a restart.
     pub fn job_is_active(&self, context: u32, caller: u32, id: u32) -> bool {
-        self.active_task((context, caller, id)).is_some()
+        self.memory.by_job.contains_key(&(context, caller, id))
     }
 
     /// Where a job stands in a run that has not ended; `None` also when the job itself has.
