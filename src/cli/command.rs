@@ -11,7 +11,6 @@ use clap_complete::Shell;
 use super::arguments::{flow_path, id, json, switch, timeout, url, with, with_settings};
 use super::exit::{Failure, Result};
 use super::methods;
-use crate::bench::Options;
 use crate::face;
 
 const AFTER: &str = "\
@@ -59,12 +58,7 @@ pub(super) fn tree(asked: &Asked) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([serve(), run(), runner(), flow(), call(), watch(), list(), openrpc()])
-<<<<<<< HEAD
         .subcommands([config(), backup(), restore(), maintain(), measure(), completion()]);
-=======
-        .subcommands([config(), backup(), restore(), maintain(), completion()])
-        .subcommand(Options::command());
->>>>>>> dag
     namespaces().into_iter().fold(root, |root, (space, names)| {
         let own = root.find_subcommand(space).is_some();
         let root = if own { root } else { root.subcommand(namespace(space)) };
@@ -261,7 +255,7 @@ fn maintain() -> Command {
 }
 
 fn measure() -> Command {
-    crate::bench::Options::command().name("bench")
+    crate::bench::Options::command()
 }
 
 fn completion() -> Command {
