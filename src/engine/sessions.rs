@@ -9,7 +9,7 @@ use super::memory::GroupId;
 use super::queue::Languages;
 use super::timers::Timer;
 use super::token::Token;
-use super::turn::Turn;
+use super::turn::{Held, Turn};
 use crate::model::task::{Input, Language, Lease};
 use crate::model::{Millis, Triple};
 use crate::store::RUNNERS;
@@ -265,7 +265,9 @@ impl Turn<'_> {
             free.retain(|waiting| *waiting != id);
         }
         if !reason.is_empty() {
-            self.hold(session.pushes, Push::Detached { reason: reason.to_owned() });
+            let push = Push::Detached { reason: reason.to_owned() };
+            let (session, pushes) = (session.id, session.pushes);
+            self.held.push(Held { runner: (context, id), session, pushes, push });
         }
         let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
         if runner.in_hand.is_empty() {
