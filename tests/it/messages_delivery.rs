@@ -105,9 +105,13 @@ async fn what_is_not_acknowledged_goes_to_another() {
     let limits = json!({ "timeout_ack": 1 });
     server.rpc("message.create", message(&[job(1, &[])], limits)).await.unwrap();
     let first = silent.given_job(1).await;
+    assert_eq!(silent.cancelled().await.0, json!([first]));
+    let explained = server.rpc("job.explain", job_key(1)).await.unwrap();
+    assert_eq!(explained["waiting_for"][0]["kind"], "runner");
+    let detail = explained["waiting_for"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains("acknowledge"), "{detail}");
     let mut other = FakeRunner::attach(&server, 6, 1).await;
     let second = other.given_job(1).await;
-    assert_eq!(silent.cancelled().await.0, json!([first]));
     other.acknowledge(&second).await;
     silent.report_stale(json!({ "token": first, "status": "Acknowledged" })).await;
     // The silent one was heard of, and is served again.

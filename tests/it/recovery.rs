@@ -59,6 +59,21 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Asks it to stop, and waits until it has: its exit code.
+    async fn stop(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGTERM).unwrap();
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("it stops in time")
+    }
+
     async fn line(&self) -> Line {
         Line::open(self.ws).await
     }
@@ -169,6 +184,36 @@ async fn what_was_under_way_goes_on_after_a_crash() {
     assert_eq!(states(&mut line, 1).await, ["Finished"]);
     assert_eq!(states(&mut line, 2).await, ["Lost", "Finished"]);
     assert_eq!(states(&mut line, 4).await, ["Error", "Finished"]);
+    sound_log_at(process.ws).await;
+}
+
+#[tokio::test]
+async fn a_graceful_stop_leaves_runners_what_they_have() {
+    let (dir, mut process) = begin(60).await;
+    let mut line = process.line().await;
+    let mut runner = FakeRunner::attach_at(process.ws, 5, json!({ "slots": 2 })).await;
+    line.ask("flow.submit", submission(7, &[job(1, &[]), job(2, &[1])])).await.unwrap();
+    let one = runner.given_job(1).await;
+    runner.start(&one).await;
+    drop(line);
+    let stopping = process.stop();
+    let told = async {
+        let reason = runner.detached().await;
+        drop(runner);
+        reason
+    };
+    let (code, reason) = tokio::join!(stopping, told);
+    assert_eq!(code, Some(0));
+    assert!(reason.contains("shutting down"), "{reason}");
+    check(dir.path());
+    let process = Process::start(dir.path(), 60).await;
+    let hello = json!({ "slots": 2, "in_hand": [one] });
+    let mut runner = FakeRunner::attach_at(process.ws, 5, hello).await;
+    runner.finish(&one, json!({})).await;
+    assert_eq!(runner.work().await, 2);
+    let mut line = process.line().await;
+    until(&mut line, "flow.load", flow_key(7), |flow| flow["status"] == "Finished").await;
+    assert_eq!(states(&mut line, 1).await, ["Finished"]);
     sound_log_at(process.ws).await;
 }
 
