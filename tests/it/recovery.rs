@@ -306,6 +306,33 @@ async fn execute(ws: SocketAddr, mut in_hand: BTreeSet<String>) -> BTreeSet<Stri
     }
 }
 
+/// Waits until all of these flows have finished, for as long as anything happens.
+async fn all_finish(line: &mut Line, flows: &BTreeSet<u32>) {
+    let mut left: Vec<u32> = flows.iter().copied().collect();
+    let (mut latest, mut quiet) = (Value::Null, 0);
+    while let Some(flow) = left.last().copied() {
+        let loaded = line.ask("flow.load", flow_key(flow)).await.unwrap();
+        if loaded["status"] == "Finished" {
+            left.pop();
+            continue;
+        }
+        let mut page = line.ask("events.list", json!({ "since": 0, "limit": 1 })).await.unwrap();
+        let now = page["latest"].take();
+        quiet = if now == latest { quiet + 1 } else { 0 };
+        latest = now;
+        if quiet > 1_000 {
+            let mut why = Vec::new();
+            for id in loaded["jobs"].as_array().unwrap() {
+                let key = with(&job_key(0), "id", id.clone());
+                why.push(line.ask("job.explain", key.clone()).await.unwrap());
+                why.push(line.ask("job.attempts", key).await.unwrap());
+            }
+            panic!("flow {flow} does not end: {}", Value::from(why));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
     let (dir, mut process) = begin(60).await;
@@ -322,7 +349,7 @@ async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
             tokio::spawn(submit(process.ws, 5_001 + round * 10_000, done)),
         ];
         let runner = tokio::spawn(execute(process.ws, in_hand));
-        let mut left = fastrand::u32(50..400);
+        let mut left = fastrand::u32(30..150);
         while let Some(next) = timeout(PATIENCE, told.recv()).await.expect("something is done") {
             match next {
                 Done::Job(id) => jobs.insert(id),
@@ -352,9 +379,7 @@ async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
     }
     let runner = tokio::spawn(execute(process.ws, in_hand));
     let mut line = process.line().await;
-    for flow in &flows {
-        until(&mut line, "flow.load", flow_key(*flow), |flow| flow["status"] == "Finished").await;
-    }
+    all_finish(&mut line, &flows).await;
     let idle = |stats: &Value| stats["busy"] == 0;
     until(&mut line, "runner.status", json!({ "context_id": 1, "id": 5 }), idle).await;
     let mut ends = BTreeMap::<String, u32>::new();
