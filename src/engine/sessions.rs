@@ -199,7 +199,10 @@ impl Turn<'_> {
                 None => false,
             };
             match token {
-                Some(token) if kept => named.push(token.job),
+                Some(token) if kept => {
+                    self.confirm(token, runner)?;
+                    named.push(token.job);
+                }
                 _ => foreign.push(text.clone()),
             }
         }
@@ -214,6 +217,15 @@ impl Turn<'_> {
             self.hold_push(hello.runner, Push::Cancel { tokens: foreign, reason });
         }
         Ok(())
+    }
+
+    /// A runner that names what it has in hand has acknowledged it.
+    fn confirm(&mut self, token: Token, runner: u32) -> Result<()> {
+        let waits = self.lease_of(token.job).is_some_and(|lease| !lease.acknowledged);
+        match self.memory.by_job.get(&token.job).copied() {
+            Some(at) if waits => self.advance(at, Input::Acknowledge(token.fence(runner)), None),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the token is of the attempt that this runner holds.
