@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::runner::params as runner;
 use crate::calls::Core;
+use crate::runner::params as runner;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_muster");
 

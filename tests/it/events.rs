@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::job;
 use crate::calls::{Core, bad_field, refused};
+use crate::job;
 
 async fn list(server: &Core, params: Value) -> Value {
     server.rpc("events.list", params).await.unwrap()

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::job;
 use crate::calls::{Core, bad_field, refused, with};
+use crate::job;
 
 /// A message without jobs, of caller 42 in context 1.
 pub fn params(id: u32) -> Value {
