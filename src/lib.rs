@@ -12,7 +12,7 @@
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
 //! - [`runner`]: executes jobs, in this process or another
-//! - [`bench`]: whole-system figures beside raw baselines
+//! - [`mod@bench`]: whole-system figures beside raw baselines
 //! - [`cli`]: the command line
 
 pub mod app;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, ValueHint};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use clap_complete::Shell;
 
 use super::arguments::{flow_path, id, json, switch, timeout, url, with, with_settings};
@@ -58,7 +58,7 @@ pub(super) fn tree(asked: &Asked) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([serve(), run(), runner(), flow(), call(), watch(), list(), openrpc()])
-        .subcommands([config(), backup(), restore(), maintain(), completion()]);
+        .subcommands([config(), backup(), restore(), maintain(), measure(), completion()]);
     namespaces().into_iter().fold(root, |root, (space, names)| {
         let own = root.find_subcommand(space).is_some();
         let root = if own { root } else { root.subcommand(namespace(space)) };
@@ -232,21 +232,30 @@ fn restore() -> Command {
         .about("Reads a backup into an empty data directory")
         .arg(file.value_parser(value_parser!(PathBuf)).value_hint(ValueHint::FilePath))
         .arg(json());
-    with(command, &["data_dir", "cache"])
+    with(command, &["data_dir"])
 }
 
 fn maintain() -> Command {
     let offline = |name: &'static str, about: &'static str| {
-        let dirs = &["data_dir", "backup_dir", "events_keep", "events_keep_age", "cache"];
-        with(Command::new(name).about(about).arg(json()), dirs)
+        with(Command::new(name).about(about).arg(json()), &["data_dir"])
     };
+    let from = Arg::new("from")
+        .long("from")
+        .value_name("BACKUP")
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help("Begin with this backup, when the journal does not go back to the beginning");
     Command::new("db")
         .about("Looks after a data directory that no coordinator is using")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(offline("check", "Proves that journal, state and indexes agree"))
         .subcommand(offline("compact", "Gives unused space back"))
-        .subcommand(offline("rebuild", "Makes the state anew from what the journal has"))
+        .subcommand(offline("rebuild", "Makes the state anew from what the journal has").arg(from))
+}
+
+fn measure() -> Command {
+    crate::bench::Options::command().name("bench")
 }
 
 fn completion() -> Command {

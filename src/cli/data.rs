@@ -1,11 +1,14 @@
 //! `backup`, `restore` and `db`: looking after a data directory.
 
-use clap::ArgMatches;
-use serde_json::json;
+use std::path::PathBuf;
 
-use super::exit::{Failure, Result};
+use clap::ArgMatches;
+use serde_json::{Value, json};
+
+use super::exit::{Exit, Failure, Result};
 use super::peer::Address;
 use super::{block_on, output, settings};
+use crate::store::{self, Report, StoreError};
 
 /// `muster backup PATH`: asks a running coordinator.
 pub(super) fn backup(matches: &ArgMatches) -> Result {
@@ -18,13 +21,70 @@ pub(super) fn backup(matches: &ArgMatches) -> Result {
 
 /// `muster restore FILE`.
 pub(super) fn restore(matches: &ArgMatches) -> Result {
-    settings::load(matches)?;
-    Err(Failure::failed("not built yet"))
+    let config = settings::load(matches)?.config;
+    let file = matches.get_one::<PathBuf>("file").ok_or_else(|| Failure::usage("name a file"))?;
+    if !file.is_file() {
+        let file = file.display();
+        return Err(Failure::new(Exit::NotFound, format!("{file}: there is no such file")));
+    }
+    let restored = store::restore(file, &config.data_dir)?;
+    let answer = json!({
+        "data_dir": config.data_dir,
+        "bytes": restored.bytes,
+        "seq": restored.seq,
+    });
+    output::answer(&answer, matches.get_flag("json"))
 }
 
 /// `muster db check|compact|rebuild`.
 pub(super) fn maintain(matches: &ArgMatches) -> Result {
-    let (_, matches) = matches.subcommand().ok_or_else(|| Failure::usage("name an action"))?;
-    settings::load(matches)?;
-    Err(Failure::failed("not built yet"))
+    let (action, matches) = matches.subcommand().ok_or_else(|| Failure::usage("name an action"))?;
+    let dir = settings::load(matches)?.config.data_dir;
+    if !dir.is_dir() {
+        let dir = dir.display();
+        return Err(Failure::new(Exit::NotFound, format!("{dir}: there is no such directory")));
+    }
+    let as_json = matches.get_flag("json");
+    match action {
+        "check" => {
+            let report = store::check(&dir)?;
+            output::answer(&told(&report), as_json)?;
+            match report.problem_count {
+                0 => Ok(()),
+                1 => Err(Failure::failed("one problem")),
+                count => Err(Failure::failed(format!("{count} problems"))),
+            }
+        }
+        "compact" => {
+            let (before, after) = store::compact(&dir)?;
+            let answer = json!({ "bytes_before": before, "bytes_after": after });
+            output::answer(&answer, as_json)
+        }
+        _ => {
+            let backup = matches.get_one::<PathBuf>("from");
+            let position = store::rebuild(&dir, backup.map(PathBuf::as_path))?;
+            let answer = json!({ "batch": position.number, "seq": position.seq });
+            output::answer(&answer, as_json)
+        }
+    }
+}
+
+fn told(report: &Report) -> Value {
+    json!({
+        "rows": report.rows,
+        "batches": report.batches,
+        "events": report.events,
+        "problems": report.problem_count,
+        "first_problems": report.problems,
+    })
+}
+
+impl From<StoreError> for Failure {
+    fn from(err: StoreError) -> Self {
+        let exit = match err {
+            StoreError::Locked(_) | StoreError::NotEmpty(_) => Exit::Conflict,
+            _ => Exit::Failed,
+        };
+        Self::new(exit, err.to_string())
+    }
 }

@@ -81,11 +81,13 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// The code on the wire, when it came from there.
     pub(super) code: Option<i32>,
+    /// What came with it.
+    pub(super) data: Option<Value>,
 }
 
 impl Failure {
     pub(super) fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), code: None }
+        Self { exit, message: message.into(), code: None, data: None }
     }
 
     pub(super) fn usage(message: impl Into<String>) -> Self {
@@ -110,7 +112,8 @@ impl Failure {
         if let Some(incident) = text("incident") {
             told = format!("{told} (logged as {incident})");
         }
-        Self { exit: Exit::of(code), message: format!("{told} ({code})"), code: Some(code) }
+        let message = format!("{told} ({code})");
+        Self { exit: Exit::of(code), message, code: Some(code), data: data.cloned() }
     }
 
     /// Whether the coordinator said that there is no such thing.

@@ -75,8 +75,19 @@ pub(super) async fn submit(peer: &Peer, plan: &Plan, key: Option<&str>) -> Resul
     if let (Some(key), Some(params)) = (key, params.as_object_mut()) {
         params.insert("idempotency_key".to_owned(), key.into());
     }
-    let flow = peer.call("flow.submit", params).await?;
+    let flow = peer.call("flow.submit", params).await.map_err(|refusal| named(refusal, plan))?;
     Ok(Submitted { since, flow })
+}
+
+/// A refusal goes by ids, which the file's author does not know.
+fn named(mut refusal: Failure, plan: &Plan) -> Failure {
+    let cycle = refusal.data.as_ref().and_then(|data| data.get("cycle")).and_then(Value::as_array);
+    let ids = cycle.into_iter().flatten().filter_map(|id| id.as_u64()?.try_into().ok());
+    let names: Vec<String> = ids.map(|id| plan.name(id)).collect();
+    if !names.is_empty() {
+        refusal.message = format!("{}: {}", refusal.message, names.join(", "));
+    }
+    refusal
 }
 
 /// Goes on with a flow that an earlier process left under way, if it is this one; ends any other.

@@ -32,8 +32,10 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::ArgMatches;
+use clap::{ArgMatches, FromArgMatches};
 use exit::{Failure, Result};
+
+use crate::bench;
 
 /// Does what the arguments say; the first one is the program's name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
@@ -45,10 +47,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
-    match dispatch(&matches) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    let done = match matches.subcommand() {
+        Some(("bench", matches)) => measure(matches),
+        _ => dispatch(&matches).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|failure| failure.report())
 }
 
 fn dispatch(matches: &ArgMatches) -> Result {
@@ -71,6 +74,13 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("flow", Some("submit")) => flow::submit(matches),
         (namespace, _) => methods::by_name(namespace, matches),
     }
+}
+
+/// `muster bench`; whether every goal was reached is its exit code.
+fn measure(matches: &ArgMatches) -> Result<ExitCode> {
+    let options = bench::Options::from_arg_matches(matches);
+    let options = options.map_err(|e| Failure::usage(e.to_string()))?;
+    Ok(bench::run(&options)?)
 }
 
 /// Runs something that waits, on one thread.

@@ -33,6 +33,9 @@ impl<'a> Progress<'a> {
         });
         let progress = Self { plan, bar, ended: BTreeMap::new(), retried: BTreeSet::new(), before };
         progress.draw("");
+        if progress.bar.is_none() {
+            progress.tell(&plan.title);
+        }
         progress
     }
 

@@ -54,7 +54,8 @@ async fn to_the_end(config: Config, plan: &Plan) -> Result<Outcome> {
         outcome = &mut wait => outcome,
         name = signals.stop() => {
             output::note(&format!("{name}: cancelling {}", plan.title));
-            let ids = json!({ "context_id": plan.context, "id": plan.flow, "reason": name });
+            let reason = format!("stopped by {name}");
+            let ids = json!({ "context_id": plan.context, "id": plan.flow, "reason": reason });
             peer.call("flow.cancel", ids).await?;
             tokio::select! {
                 outcome = tokio::time::timeout(limit, wait) => outcome

@@ -25,6 +25,7 @@ const NAMESPACES: &[&[Def]] = &[
     core::follow::METHODS,
     core::system::METHODS,
     core::system_stats::METHODS,
+    core::system_backup::METHODS,
 ];
 
 /// Every method, in publication order.

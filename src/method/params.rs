@@ -205,12 +205,9 @@ impl Field {
         self.schema.get("description").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// Whether its schema names the JSON type `kind`, such as `array`.
+    /// Whether its schema, or a choice of it, names the JSON type `kind`, such as `array`.
     pub fn is(&self, kind: &str) -> bool {
-        match self.schema.get("type") {
-            Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
-            one => one.is_some_and(|one| one == kind),
-        }
+        names(&self.schema, kind)
     }
 
     /// Turns text from a URL or a command line into the JSON this field takes.
@@ -220,6 +217,15 @@ impl Field {
             _ => text.into(),
         }
     }
+}
+
+fn names(schema: &Value, kind: &str) -> bool {
+    let named = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
+        one => one.is_some_and(|one| one == kind),
+    };
+    let choices = ["anyOf", "oneOf"].iter().filter_map(|key| schema.get(*key)?.as_array());
+    named || choices.flatten().any(|choice| names(choice, kind))
 }
 
 /// Draft 7 is what OpenRPC speaks.
@@ -307,6 +313,9 @@ mod tests {
             |kind| Field { name: "f".into(), required: true, schema: json!({ "type": kind }) };
         assert_eq!(field(json!("string")).coerce("7"), json!("7"));
         assert_eq!(field(json!(["string", "null"])).coerce("7"), json!("7"));
+        let choice = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
+        let choice = Field { name: "f".into(), required: false, schema: choice };
+        assert_eq!(choice.coerce("7"), json!("7"));
         assert_eq!(field(json!("integer")).coerce("7"), json!(7));
         assert_eq!(field(json!("integer")).coerce("x"), json!("x"), "refused later, by name");
         assert_eq!(field(json!("array")).coerce("[1]"), json!([1]));

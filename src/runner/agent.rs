@@ -7,26 +7,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use futures_util::stream::StreamExt;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::{Connection, Heard};
 use super::executor::{self, Assignment, Executors, Outcome, Stop, StopReason, Stopper};
 use super::link::{Attach, Link, LinkError, Name};
 use super::logs::Logs;
 use super::outbox::{Outbox, is_passing};
-use super::protocol::{Attempt, Carried, CarriedJob, Notification, Report, ReportReply};
+use super::protocol::{Attempt, Carried, CarriedJob, Notification, ReportReply};
+use super::turns::{Answer, Call, Turns};
 use crate::Code;
 use crate::model::Millis;
 
-/// Between two heartbeats.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-/// For log lines to gather before they are sent by themselves.
-const GATHER: Duration = Duration::from_millis(50);
 /// First pause before another try.
 const PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause.
@@ -84,32 +79,6 @@ pub struct Agent<L> {
     tokens: HashMap<Id, String>,
     wake: Arc<Notify>,
     failures: u32,
-}
-
-type Call = BoxFuture<'static, Answer>;
-
-/// What came of a call.
-enum Answer {
-    Report(Vec<Report>, Result<ReportReply, LinkError>),
-    Heartbeat(Result<Vec<String>, LinkError>),
-    Drain(Result<(), LinkError>),
-}
-
-/// What the loop keeps besides the agent.
-struct Turns {
-    connection: Connection,
-    calls: FuturesUnordered<Call>,
-    reports_on_their_way: usize,
-    begun: mpsc::Receiver<String>,
-    begin: mpsc::Sender<String>,
-    heartbeat: Interval,
-    /// When log lines that wait are sent by themselves.
-    gathered: Option<Instant>,
-    /// Not before this is anything reported again.
-    held_back: Option<Instant>,
-    /// Set while it drains.
-    ends_at: Option<Instant>,
-    drain_said: bool,
 }
 
 impl<L: Link> Agent<L> {
@@ -410,6 +379,7 @@ impl<L: Link> Agent<L> {
                 }
             }
             Answer::Heartbeat(Ok(cancel)) => {
+                self.failures = 0;
                 for token in cancel {
                     self.outbox.cancel(&token, "the attempt is not current any more");
                 }
@@ -432,45 +402,6 @@ impl<L: Link> Agent<L> {
             // Said again after the next attach; the limit holds anyway.
             Answer::Drain(Err(err)) => tracing::warn!(%err, "draining"),
         }
-    }
-}
-
-impl Turns {
-    fn new() -> Self {
-        let (begin, begun) = mpsc::channel(64);
-        let mut heartbeat = interval(HEARTBEAT);
-        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Self {
-            connection: Connection::Over,
-            calls: FuturesUnordered::new(),
-            reports_on_their_way: 0,
-            begun,
-            begin,
-            heartbeat,
-            gathered: None,
-            held_back: None,
-            ends_at: None,
-            drain_said: false,
-        }
-    }
-
-    /// Notes that log lines wait.
-    fn gather(&mut self) {
-        self.gathered.get_or_insert_with(|| Instant::now() + GATHER);
-    }
-
-    /// When there is something to do without anything happening.
-    fn next_deadline(&mut self, lines: bool) -> Option<Instant> {
-        if lines {
-            self.gather();
-        }
-        // While a call is on its way, its answer is what goes on.
-        let gathered = self.gathered.filter(|at| *at > Instant::now());
-        [gathered, self.held_back].into_iter().flatten().min()
-    }
-
-    fn due(&mut self) {
-        self.held_back = self.held_back.filter(|at| *at > Instant::now());
     }
 }
 
@@ -500,35 +431,6 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => pending().await,
-    }
-}
-
-/// Runs a runner until a signal says otherwise: the first SIGTERM or SIGINT drains it, the second ends
-/// it at once, which is told by `None`.
-///
-/// # Errors
-/// When signals cannot be listened to.
-pub async fn run_until_signalled<L: Link>(agent: Agent<L>) -> std::io::Result<Option<Ended>> {
-    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut signalled = async move || {
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
-    };
-    let (first, mut drained) = watch::channel(false);
-    let running = agent.run(async move {
-        let _ = drained.wait_for(|drained| *drained).await;
-    });
-    let twice = async move {
-        signalled().await;
-        tracing::info!("draining; a second signal ends at once");
-        first.send_replace(true);
-        signalled().await;
-    };
-    tokio::select! {
-        ended = running => Ok(Some(ended)),
-        () = twice => Ok(None),
     }
 }
 

@@ -158,7 +158,7 @@ impl Default for Limits {
             result_bytes: 1 << 20,
             grace: Duration::from_secs(1),
             operations: 2_000_000_000,
-            idle_scripts: 4,
+            idle_scripts: 64,
             namespaces: true,
         }
     }

@@ -54,7 +54,8 @@ impl LocalRunners {
     /// itself stops, so that they can report.
     pub async fn stop(mut self) {
         self.stop.send_replace(true);
-        if let Some(watching) = self.watching.take() {
+        // In place, so that whoever loses patience ends it by dropping this.
+        if let Some(watching) = &mut self.watching {
             let _ = watching.await;
         }
     }

@@ -14,12 +14,13 @@ pub mod local;
 mod logs;
 mod outbox;
 pub mod process;
-pub use crate::model::protocol;
 mod reap;
 pub mod sandbox;
 pub mod script;
 pub mod supervisor;
+mod turns;
 mod workdir;
 
+pub use crate::model::protocol;
 pub use executor::{Assignment, Executor, Executors, Outcome, Stop, StopReason, Stopper};
 pub use logs::Logs;

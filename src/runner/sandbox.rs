@@ -186,11 +186,13 @@ impl Worker {
     /// Makes sure that it ends, and says how it did.
     async fn death(mut self) -> String {
         let _ = self.child.start_kill();
-        let how = match self.child.wait().await {
-            Ok(status) => status.to_string(),
-            Err(err) => err.to_string(),
-        };
-        format!("the script ended its process ({how}): it took too much memory or nests too deeply")
+        match self.child.wait().await {
+            Ok(status) if status.code().is_none() => {
+                format!("the script took too much memory or nests too deeply ({status})")
+            }
+            Ok(status) => format!("the script process ended by itself ({status})"),
+            Err(err) => format!("the script process was lost: {err}"),
+        }
     }
 }
 

@@ -62,6 +62,10 @@ impl Work<'_> {
                 break;
             }
         }
+        if self.core.state.stored() < self.core.state.position() {
+            // What was left from a failed round went first.
+            self.core.background.notify(false);
+        }
         if let Err(err) = self.core.log.expire(&*self.core.journal) {
             tracing::error!(%err, "old events could not be looked for");
         }

@@ -17,6 +17,7 @@ mod journal;
 mod key;
 mod lock;
 mod log;
+mod merge;
 mod migrate;
 mod rebuild;
 mod record;

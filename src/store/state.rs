@@ -2,11 +2,10 @@
 //!
 //! Committed changes go to an ordered map in memory first, and from there to sled in the
 //! background, where a row that changed three times is written once. Nothing is lost with the
-//! map: until sled has been synced, the journal has it all. Only this file names sled.
+//! map: until sled has been synced, the journal has it all. Only this file
+//! and [`super::merge`] name sled.
 
-use std::collections::btree_map;
 use std::fs::{self, File};
-use std::iter::Peekable;
 use std::ops::{Bound, Deref};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,12 +13,15 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::batch::{Changes, Position, Value};
+use super::merge::Merge;
 use super::{KeyBytes, StoreError};
 
 /// Rows read under one lock.
 const PAGE: usize = 256;
 /// Rows written to sled at once; its readers wait that long.
 const CHUNK: usize = 128;
+/// Unit in which sled reuses disk space; with smaller ones less of it lies idle.
+const SEGMENT_BYTES: usize = 128 << 10;
 /// The row that says how far the state is; no table has its prefix.
 const POSITION: &[u8] = b"\0position";
 
@@ -300,7 +302,11 @@ impl State {
 impl Disk {
     fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         // Flushing is up to checkpoints; the journal is what makes changes durable.
-        let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None);
+        let config = sled::Config::new()
+            .path(dir)
+            .cache_capacity(cache_bytes)
+            .segment_size(SEGMENT_BYTES)
+            .flush_every_ms(None);
         let mut attempts = 0;
         let db = loop {
             match config.open() {
@@ -368,62 +374,4 @@ fn sync_files(dir: &Path) -> std::io::Result<()> {
         }
     }
     File::open(dir)?.sync_all()
-}
-
-/// Rows of several layers in key order; where two have the same key, the upper one counts.
-struct Merge<'m> {
-    maps: Vec<Peekable<btree_map::Range<'m, KeyBytes, Option<Value>>>>,
-    disk: sled::Iter,
-    next: Option<(sled::IVec, sled::IVec)>,
-    prefix: &'m KeyBytes,
-    last: Option<KeyBytes>,
-    started: bool,
-}
-
-impl<'m> Merge<'m> {
-    fn new(
-        maps: &[&'m Changes],
-        disk: &sled::Tree,
-        prefix: &'m KeyBytes,
-        start: Bound<&[u8]>,
-    ) -> Self {
-        let range = |map: &&'m Changes| map.range::<[u8], _>((start, Bound::Unbounded)).peekable();
-        Self {
-            maps: maps.iter().map(range).collect(),
-            disk: disk.range::<&[u8], _>((start, Bound::Unbounded)),
-            next: None,
-            prefix,
-            last: None,
-            started: false,
-        }
-    }
-
-    /// The next row; one without a value has been removed.
-    fn next(&mut self) -> Result<Option<(KeyBytes, Option<Found>)>, StoreError> {
-        if !self.started {
-            self.started = true;
-            self.next = self.disk.next().transpose()?;
-        }
-        let upper =
-            self.maps.iter_mut().filter_map(|map| map.peek().map(|(key, _)| key.as_slice()));
-        let lowest = upper.chain(self.next.as_ref().map(|(key, _)| &**key)).min();
-        let Some(key) = lowest.filter(|key| key.starts_with(self.prefix.as_slice())) else {
-            return Ok(None);
-        };
-        let key = KeyBytes::from(key);
-        let mut found: Option<Option<Found>> = None;
-        for map in &mut self.maps {
-            if let Some((_, value)) = map.next_if(|(other, _)| **other == key) {
-                found.get_or_insert_with(|| value.clone().map(Found::Memory));
-            }
-        }
-        if self.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice()) {
-            let row = std::mem::replace(&mut self.next, self.disk.next().transpose()?);
-            if let Some((_, value)) = row {
-                found.get_or_insert(Some(Found::Disk(value)));
-            }
-        }
-        self.last = Some(key.clone());
-        Ok(Some((key, found.flatten())))
-    }
 }

@@ -183,3 +183,18 @@ async fn a_runner_that_is_no_longer_local_is_left() {
     }
     server.rpc("runner.delete", json!({ "context_id": 1, "id": 5 })).await.unwrap();
 }
+
+/// Prints how many scripts a second go through: `cargo test --test it rate -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+#[expect(clippy::disallowed_methods, reason = "measures")]
+async fn rate_of_scripts_that_do_nothing() {
+    let server = Core::with(|config| config.local_slots = 4).await;
+    let _local = LocalRunners::start(Arc::clone(&server.app), executors());
+    server.rpc("runner.create", runner(5)).await.unwrap();
+    let jobs: Vec<Value> = (1..=2_000).map(|id| job(id, "Sal", "1", &[])).collect();
+    let start = std::time::Instant::now();
+    submit(&server, 1, &jobs).await;
+    assert_eq!(ended(&server, 1).await["status"], "Finished");
+    println!("{:.0} scripts/s", 2_000.0 / start.elapsed().as_secs_f64());
+}

@@ -6,6 +6,7 @@
 mod actor;
 mod built_in;
 mod calls;
+mod cli;
 mod context;
 mod events;
 mod flow;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::calls::{Core, with};
+use crate::calls::{Core, bad_field, with};
 use crate::{flow, job, message, runner};
 
 #[tokio::test]
@@ -47,4 +47,17 @@ async fn stats_count_everything() {
     assert_eq!(stats["runners_online"], 0);
     assert_eq!(stats["latest_seq"], 8);
     assert!(stats["journal_bytes"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_backup_stays_below_its_directory() {
+    let server = Core::start().await;
+    let done = server.rpc("system.backup", json!({ "path": "nightly/one" })).await.unwrap();
+    assert_eq!(done["seq"], 1);
+    let file = server.dir.path().join("backups/nightly/one");
+    assert_eq!(done["bytes"], std::fs::metadata(file).unwrap().len());
+    for path in ["", "/tmp/x", "../x", "a/../../x", "nightly", "a/", "a\u{0}"] {
+        let answer = server.rpc("system.backup", json!({ "path": path })).await;
+        assert_eq!(bad_field(answer), "path", "{path:?}");
+    }
 }

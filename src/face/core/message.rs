@@ -55,7 +55,7 @@ pub struct MessageCreate {
     pub context_id: u32,
     /// Its text.
     pub message: String,
-    /// What it is for: a script type or a message type.
+    /// What it is for: a script type, or one of `Job`, `Chat` and `Mail`.
     pub message_type: MessageKind,
     /// The format of its text.
     pub message_format_type: MessageFormatType,
@@ -335,7 +335,7 @@ pub struct Message {
     pub context_id: u32,
     /// Its text.
     pub message: String,
-    /// What it is for: a script type or a message type, as the client wrote it.
+    /// What it is for: a script type, or one of `Job`, `Chat` and `Mail`, as the client wrote it.
     pub message_type: MessageKind,
     /// The format of its text.
     pub message_format_type: MessageFormatType,

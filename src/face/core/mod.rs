@@ -23,6 +23,7 @@ pub mod runner;
 pub mod runner_sessions;
 mod sweep;
 pub mod system;
+pub mod system_backup;
 pub mod system_stats;
 
 pub use message_kind::MessageKind;

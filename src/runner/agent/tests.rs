@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 
+use futures_util::future::BoxFuture;
 use futures_util::stream::unfold;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use super::*;
 use crate::model::task::Language;
 use crate::runner::executor::Executor;
 use crate::runner::link::Notifications;
-use crate::runner::protocol::ReportStatus;
+use crate::runner::protocol::{Report, ReportStatus};
 
 /// A coordinator that keeps what it hears and answers as it was told.
 #[derive(Clone, Debug, Default)]
