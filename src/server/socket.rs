@@ -15,9 +15,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep, timeout};
 
 use super::envelope;
 use super::frames::{self, Frames, Piece};
@@ -31,11 +32,14 @@ const READY: usize = 8 << 10;
 /// How much longer than a slow reader may take until its subscriptions end the socket may take
 /// nothing: it may come back for its last notifications.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(30);
+/// How long a peer may take to say good-bye, and how much it may still send meanwhile.
+const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 const PONG: u8 = 10;
 
 /// A connection that knows what it reads, and ends when the server does.
 pub(super) struct Socket {
-    tcp: TcpStream,
+    /// None only while it is being dropped.
+    tcp: Option<TcpStream>,
     link: Arc<Link>,
     /// None once it has happened.
     killed: Option<BoxFuture<'static, ()>>,
@@ -43,6 +47,8 @@ pub(super) struct Socket {
     stall: Option<Pin<Box<Sleep>>>,
     /// Of a WebSocket.
     intake: Option<Box<Intake>>,
+    /// There is nothing more to be read.
+    ended: bool,
 }
 
 /// What clients have sent, on its way to jsonrpsee.
@@ -62,14 +68,18 @@ impl Socket {
     pub(super) fn new(tcp: TcpStream, link: Arc<Link>) -> Self {
         let mut killed = link.killed.clone();
         let killed = async move { drop(killed.changed().await) }.boxed();
-        Self { tcp, link, killed: Some(killed), stall: None, intake: None }
+        Self { tcp: Some(tcp), link, killed: Some(killed), stall: None, intake: None, ended: false }
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Reads from the network; nothing is read any more once the server has been killed.
     fn fetch(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.tcp).poll_read(cx, into) {
+        match self.tcp()?.poll_read(cx, into) {
             Poll::Pending => self.watch_kill(cx).map(Ok),
-            read => read,
+            read @ Poll::Ready(_) => read,
         }
     }
 
@@ -82,9 +92,12 @@ impl Socket {
         Poll::Ready(())
     }
 
-    /// Wakes whoever is still writing.
-    fn cut(&self) {
-        let _ = SockRef::from(&self.tcp).shutdown(std::net::Shutdown::Both);
+    /// Ends it in both directions, which wakes whoever still reads or writes.
+    fn cut(&mut self) {
+        self.ended = true;
+        if let Some(tcp) = &self.tcp {
+            let _ = SockRef::from(tcp).shutdown(std::net::Shutdown::Both);
+        }
     }
 
     /// Makes checked messages ready; answers whether the connection goes on.
@@ -127,6 +140,7 @@ impl Socket {
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
         ready!(stall.poll_unpin(cx));
         tracing::debug!("the peer takes nothing");
+        self.cut();
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
@@ -142,7 +156,7 @@ impl Socket {
                 self.link.flow.took(bytes);
                 Poll::Ready(Ok(bytes))
             }
-            failed => failed,
+            failed @ Poll::Ready(_) => failed,
         }
     }
 }
@@ -171,7 +185,7 @@ impl Intake {
             let piece = self.frames.next(&mut rest);
             self.taken = self.input.len() - rest.len();
             if let Some(piece) = piece? {
-                self.pass(link, piece);
+                self.pass(link, &piece);
                 full = link.flow.is_full(most, cx.waker());
             }
         }
@@ -182,9 +196,9 @@ impl Intake {
         Ok(full)
     }
 
-    fn pass(&mut self, link: &Link, piece: Piece) {
+    fn pass(&mut self, link: &Link, piece: &Piece) {
         let config = &link.shared.app.config;
-        let message = match &piece {
+        let message = match piece {
             Piece::Control(opcode, payload) => {
                 return frames::put(&mut self.ready, *opcode, payload);
             }
@@ -209,6 +223,35 @@ impl Intake {
         if self.given == self.ready.len() {
             (self.ready, self.given) = (Vec::new(), 0);
         }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let Some(tcp) = self.tcp.take().filter(|_| self.intake.is_some() && !self.ended) else {
+            return;
+        };
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(see_off(tcp, Arc::clone(&self.link)));
+        }
+    }
+}
+
+/// Throws away what still comes, so that what was sent last is not lost to a reset.
+async fn see_off(mut tcp: TcpStream, link: Arc<Link>) {
+    let (within, mut left) = FAREWELL;
+    let mut killed = link.killed.clone();
+    let drained = async {
+        let mut sink = Vec::with_capacity(4 << 10);
+        let _ = tcp.shutdown().await;
+        while left > 0 && tcp.read_buf(&mut sink).await.is_ok_and(|read| read > 0) {
+            left = left.saturating_sub(sink.len());
+            sink.clear();
+        }
+    };
+    tokio::select! {
+        _ = timeout(within, drained) => {}
+        _ = killed.changed() => {}
     }
 }
 
@@ -248,7 +291,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = Pin::new(&mut this.tcp).poll_write(cx, bytes);
+        let wrote = this.tcp()?.poll_write(cx, bytes);
         this.wrote(cx, wrote)
     }
 
@@ -258,19 +301,19 @@ impl AsyncWrite for Socket {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = Pin::new(&mut this.tcp).poll_write_vectored(cx, parts);
+        let wrote = this.tcp()?.poll_write_vectored(cx, parts);
         this.wrote(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
+        self.tcp()?.poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
+        self.tcp()?.poll_shutdown(cx)
     }
 }
