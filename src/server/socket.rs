@@ -1,9 +1,8 @@
 //! The bytes of a connection: what hyper and jsonrpsee read and write.
 //!
-//! jsonrpsee starts whatever it reads, at once and without limit, and answers what is no request
-//! before any middleware sees it. So what clients send over WebSocket passes here first: messages
-//! above the limit are thrown away, malformed ones give way to a call that is answered with the
-//! error, and nothing is read while enough is under way or while the socket takes no answers.
+//! jsonrpsee starts whatever it reads, at once and without limit, and holds a socket that takes
+//! nothing for as long as it lasts. So nothing is read here while enough is under way or while the
+//! socket takes no answers, and a socket that takes nothing is cut.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -20,21 +19,17 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::envelope;
-use super::frames::{self, Frames, Piece};
+use super::intake::Intake;
 use super::link::{Link, Port};
 use super::rpc::PING;
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
-/// Bytes made ready at once.
-const READY: usize = 8 << 10;
 /// How much longer than a slow reader may take until its subscriptions end the socket may take
 /// nothing: it may come back for its last notifications.
 pub(super) const LAST_CHANCE: Duration = Duration::from_secs(30);
 /// How long a peer may take to say good-bye, and how much it may still send meanwhile.
 const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
-const PONG: u8 = 10;
 
 /// A connection that knows what it reads, and ends when the server does.
 pub(super) struct Socket {
@@ -47,28 +42,25 @@ pub(super) struct Socket {
     stall: Option<Pin<Box<Sleep>>>,
     /// Of a WebSocket.
     intake: Option<Box<Intake>>,
-    /// There is nothing more to be read.
-    ended: bool,
-}
-
-/// What clients have sent, on its way to jsonrpsee.
-struct Intake {
-    frames: Frames,
-    /// Read and not looked at, from `taken` on.
-    input: Vec<u8>,
-    taken: usize,
-    /// Checked and not handed on, from `given` on.
-    ready: Vec<u8>,
-    given: usize,
     /// Runs while nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
+    /// There is nothing more to be read.
+    ended: bool,
 }
 
 impl Socket {
     pub(super) fn new(tcp: TcpStream, link: Arc<Link>) -> Self {
         let mut killed = link.killed.clone();
         let killed = async move { drop(killed.changed().await) }.boxed();
-        Self { tcp: Some(tcp), link, killed: Some(killed), stall: None, intake: None, ended: false }
+        Self {
+            tcp: Some(tcp),
+            link,
+            killed: Some(killed),
+            stall: None,
+            intake: None,
+            pause: None,
+            ended: false,
+        }
     }
 
     fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
@@ -102,25 +94,17 @@ impl Socket {
 
     /// Makes checked messages ready; answers whether the connection goes on.
     fn refill(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Poll<io::Result<bool>> {
-        let most = self.link.shared.app.config.max_in_flight;
         loop {
-            let full = intake.check(&self.link, most, cx)?;
-            if !intake.ready.is_empty() {
-                intake.pause = None;
+            let full = intake.check(&self.link, cx)?;
+            if intake.is_ready() {
+                self.pause = None;
                 return Poll::Ready(Ok(true));
             }
             if full {
-                // jsonrpsee would take what is not read for silence.
-                let pause = intake.pause.get_or_insert_with(|| Box::pin(sleep(PING)));
-                if pause.poll_unpin(cx).is_ready() {
-                    intake.pause = None;
-                    frames::put(&mut intake.ready, PONG, &[]);
-                    return Poll::Ready(Ok(true));
-                }
-                ready!(self.watch_kill(cx));
-                return Poll::Ready(Ok(false));
+                ready!(self.wait(cx, intake));
+                return Poll::Ready(Ok(!self.ended));
             }
-            intake.pause = None;
+            self.pause = None;
             let mut space = [MaybeUninit::uninit(); CHUNK];
             let mut chunk = ReadBuf::uninit(&mut space);
             ready!(self.fetch(cx, &mut chunk))?;
@@ -129,8 +113,27 @@ impl Socket {
                 self.cut();
                 return Poll::Ready(Ok(false));
             }
-            intake.input.extend_from_slice(chunk.filled());
+            intake.take(chunk.filled());
         }
+    }
+
+    /// Reads nothing, but notices the end.
+    fn wait(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Poll<()> {
+        let mut space = [MaybeUninit::uninit()];
+        let mut first = ReadBuf::uninit(&mut space);
+        let peeked = self.tcp.as_ref().map(|tcp| tcp.poll_peek(cx, &mut first));
+        if matches!(peeked, None | Some(Poll::Ready(Ok(0) | Err(_)))) {
+            self.cut();
+            return Poll::Ready(());
+        }
+        // jsonrpsee would take what is not read for silence.
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep(PING)));
+        if pause.poll_unpin(cx).is_ready() {
+            self.pause = None;
+            intake.pong();
+            return Poll::Ready(());
+        }
+        self.watch_kill(cx)
     }
 
     /// The socket takes nothing: for how long may it?
@@ -157,71 +160,6 @@ impl Socket {
                 Poll::Ready(Ok(bytes))
             }
             failed @ Poll::Ready(_) => failed,
-        }
-    }
-}
-
-impl Intake {
-    fn new(link: &Link) -> Self {
-        let limit = link.shared.app.config.max_body_bytes;
-        Self {
-            frames: Frames::new(usize::try_from(limit).unwrap_or(usize::MAX)),
-            input: Vec::new(),
-            taken: 0,
-            ready: Vec::new(),
-            given: 0,
-            pause: None,
-        }
-    }
-
-    /// Looks at what has been read; answers whether there is too much under way to go on.
-    fn check(&mut self, link: &Link, most: u32, cx: &Context<'_>) -> io::Result<bool> {
-        let mut full = link.flow.is_full(most, cx.waker());
-        while !full && self.ready.len() < READY {
-            let mut rest = self.input.get(self.taken..).unwrap_or_default();
-            if rest.is_empty() {
-                break;
-            }
-            let piece = self.frames.next(&mut rest);
-            self.taken = self.input.len() - rest.len();
-            if let Some(piece) = piece? {
-                self.pass(link, &piece);
-                full = link.flow.is_full(most, cx.waker());
-            }
-        }
-        if self.taken == self.input.len() {
-            // An idle connection keeps no buffer.
-            (self.input, self.taken) = (Vec::new(), 0);
-        }
-        Ok(full)
-    }
-
-    fn pass(&mut self, link: &Link, piece: &Piece) {
-        let config = &link.shared.app.config;
-        let message = match piece {
-            Piece::Control(opcode, payload) => {
-                return frames::put(&mut self.ready, *opcode, payload);
-            }
-            // What has not been begun before a stop is not begun any more.
-            _ if *link.shared.app.stopping.borrow() => return,
-            Piece::Message(message) => envelope::admitted(message, config.max_batch),
-            Piece::TooLarge => {
-                let what = "bytes in a message".to_owned();
-                let error = crate::Error::Limit { what, limit: config.max_body_bytes.into() };
-                envelope::refusal("null", &error.into()).into_bytes().into()
-            }
-        };
-        link.flow.begin();
-        frames::put_text(&mut self.ready, &message);
-    }
-
-    fn give(&mut self, out: &mut ReadBuf<'_>) {
-        let rest = self.ready.get(self.given..).unwrap_or_default();
-        let now = rest.get(..out.remaining()).unwrap_or(rest);
-        out.put_slice(now);
-        self.given += now.len();
-        if self.given == self.ready.len() {
-            (self.ready, self.given) = (Vec::new(), 0);
         }
     }
 }
@@ -272,10 +210,8 @@ impl AsyncRead for Socket {
             return this.fetch(cx, out);
         }
         let mut intake = this.intake.take().unwrap_or_else(|| Box::new(Intake::new(&this.link)));
-        let refilled = match intake.ready.is_empty() {
-            true => this.refill(cx, &mut intake),
-            false => Poll::Ready(Ok(true)),
-        };
+        let refilled =
+            if intake.is_ready() { Poll::Ready(Ok(true)) } else { this.refill(cx, &mut intake) };
         if let Poll::Ready(Ok(true)) = refilled {
             intake.give(out);
         }
