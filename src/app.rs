@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::model::Millis;
-use crate::model::rendering::Renderings;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -29,8 +28,6 @@ pub struct App {
     pub started_at: Millis,
     /// Every metric.
     pub metrics: Metrics,
-    /// Events rendered once for all subscribers.
-    pub renderings: Renderings,
     /// Where HTTP and WebSocket are really answered, once they are.
     pub addresses: OnceLock<(SocketAddr, SocketAddr)>,
     /// Turns true when a graceful stop begins.
@@ -62,7 +59,6 @@ impl App {
             now,
             started_at: now(),
             metrics,
-            renderings: Renderings::default(),
             addresses: OnceLock::new(),
             stopping: watch::Sender::new(false),
         }))

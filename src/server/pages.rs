@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::http::{self, Answer};
-use super::listen::Link;
+use super::link::Link;
 use crate::store::PROBES;
 
 /// How long a commit may take while the coordinator calls itself ready.
