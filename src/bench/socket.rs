@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// More than the largest answer of any workload.
-const LARGEST_FRAME: usize = 1 << 30;
+const LARGEST: usize = 1 << 30;
 /// Frames kept while waiting for an answer.
 const MOST_PENDING: usize = 1 << 20;
 
@@ -20,6 +20,8 @@ const MOST_PENDING: usize = 1 << 20;
 pub struct Socket {
     stream: TcpStream,
     inbox: BytesMut,
+    /// The parts so far of a message that comes in several frames.
+    parts: BytesMut,
     outbox: Vec<u8>,
     next_id: u64,
     /// Came while an answer was awaited.
@@ -64,8 +66,8 @@ impl Socket {
         if !head.starts_with(b"HTTP/1.1 101") {
             bail!("no upgrade: {}", String::from_utf8_lossy(&head));
         }
-        let (outbox, pending) = (Vec::new(), VecDeque::new());
-        Ok(Self { stream, inbox, outbox, next_id: 1, pending })
+        let (parts, outbox, pending) = (BytesMut::new(), Vec::new(), VecDeque::new());
+        Ok(Self { stream, inbox, parts, outbox, next_id: 1, pending })
     }
 
     /// Sends a call and returns its id without waiting for the answer.
@@ -138,7 +140,7 @@ impl Socket {
         }
     }
 
-    /// Takes a whole text frame off the inbox; answers pings on the way.
+    /// Takes a whole message off the inbox; answers pings on the way.
     fn take_frame(&mut self) -> anyhow::Result<Option<Bytes>> {
         loop {
             let &[first, second, ..] = &*self.inbox else { return Ok(None) };
@@ -155,8 +157,8 @@ impl Socket {
                 short => (2, u64::from(short)),
             };
             let length = usize::try_from(length)?;
-            if length > LARGEST_FRAME || second & 0x80 != 0 || first & 0x80 == 0 {
-                bail!("a frame that is masked, in parts, or of {length} bytes");
+            if self.parts.len().saturating_add(length) > LARGEST || second & 0x80 != 0 {
+                bail!("a frame that is masked, or of {length} bytes");
             }
             if self.inbox.len() < head + length {
                 self.inbox.reserve(head + length - self.inbox.len());
@@ -165,7 +167,12 @@ impl Socket {
             self.inbox.advance(head);
             let payload = self.inbox.split_to(length).freeze();
             match first & 0x0f {
-                0x1 | 0x2 => return Ok(Some(payload)),
+                0x0..=0x2 if first & 0x80 == 0 => self.parts.extend_from_slice(&payload),
+                0x0..=0x2 if self.parts.is_empty() => return Ok(Some(payload)),
+                0x0..=0x2 => {
+                    self.parts.extend_from_slice(&payload);
+                    return Ok(Some(self.parts.split().freeze()));
+                }
                 0x8 => bail!("the server closed the connection"),
                 0x9 => self.put_frame(0xa, &[&payload])?,
                 _ => {}
@@ -201,5 +208,38 @@ impl Socket {
             self.outbox.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn messages_come_whole_and_pings_are_answered() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = BytesMut::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                stream.read_buf(&mut request).await.unwrap();
+            }
+            stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").await.unwrap();
+            // Two parts with a ping between them, then one of more than 125 bytes.
+            stream.write_all(b"\x01\x02ab\x89\x01!\x80\x01c").await.unwrap();
+            stream.write_all(b"\x81\x7e\x00\x80").await.unwrap();
+            stream.write_all(&[b'x'; 128]).await.unwrap();
+            let mut pong = [0; 7];
+            stream.read_exact(&mut pong).await.unwrap();
+            pong
+        });
+        let mut socket = Socket::connect(at).await.unwrap();
+        assert_eq!(socket.receive().await.unwrap(), "abc");
+        assert_eq!(socket.receive().await.unwrap(), "x".repeat(128));
+        assert!(socket.receive().await.is_err());
+        assert_eq!(server.await.unwrap(), *b"\x8a\x81\0\0\0\0!");
     }
 }

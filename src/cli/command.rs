@@ -255,7 +255,7 @@ fn maintain() -> Command {
 }
 
 fn measure() -> Command {
-    crate::bench::Options::command().name("bench")
+    crate::bench::Options::command()
 }
 
 fn completion() -> Command {

@@ -5,11 +5,12 @@
 //! - [`output`]: data for people or programs, on stdout
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
-//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`]: the commands named so
+//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`bench`]: the commands named so
 //! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
 //! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
 mod arguments;
+mod bench;
 mod command;
 mod data;
 mod exit;
@@ -32,10 +33,8 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, FromArgMatches};
+use clap::ArgMatches;
 use exit::{Failure, Result};
-
-use crate::bench;
 
 /// Does what the arguments say; the first one is the program's name.
 pub fn main(args: Vec<OsString>) -> ExitCode {
@@ -47,11 +46,10 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
-    let done = match matches.subcommand() {
-        Some(("bench", matches)) => measure(matches),
-        _ => dispatch(&matches).map(|()| ExitCode::SUCCESS),
-    };
-    done.unwrap_or_else(|failure| failure.report())
+    match dispatch(&matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
 }
 
 fn dispatch(matches: &ArgMatches) -> Result {
@@ -70,17 +68,11 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("backup", _) => data::backup(matches),
         ("restore", _) => data::restore(matches),
         ("db", _) => data::maintain(matches),
+        ("bench", _) => bench::bench(matches),
         ("completions", _) => command::completions(matches),
         ("flow", Some("submit")) => flow::submit(matches),
         (namespace, _) => methods::by_name(namespace, matches),
     }
-}
-
-/// `muster bench`; whether every goal was reached is its exit code.
-fn measure(matches: &ArgMatches) -> Result<ExitCode> {
-    let options = bench::Options::from_arg_matches(matches);
-    let options = options.map_err(|e| Failure::usage(e.to_string()))?;
-    Ok(bench::run(&options)?)
 }
 
 /// Runs something that waits, on one thread.

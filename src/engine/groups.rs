@@ -52,7 +52,7 @@ impl Turn<'_> {
         let (context, caller) = (start.key.context(), start.caller);
         let plan = Arc::clone(&start.prepared.plan);
         for id in plan.dag.ids() {
-            if self.active_task((context, caller, *id)).is_some() {
+            if self.job_is_active(context, caller, *id) {
                 return Err(Error::conflict("active", format!("job {id} is active already")));
             }
         }
@@ -102,15 +102,23 @@ impl Turn<'_> {
     }
 
     /// Finds which gates of a task are closed; `Some` reason when one never opens.
+    ///
+    /// `kept` says of every task of a run that is about to begin whether it stays as it is.
     pub(super) fn load_gates(
         &mut self,
         at: (GroupId, u32),
         plan: &Plan,
+        kept: Option<&[bool]>,
         extra: &mut Extra,
     ) -> Result<Option<String>> {
         let mut doom = None;
         for (place, gate) in (0u32..).zip(plan.gates(at.1)) {
-            match self.standing(at, *gate, &extra.satisfied)? {
+            let standing = if self.waits_for_this_run(at.0, *gate, kept) {
+                Standing::Closed
+            } else {
+                self.standing(at, *gate, &extra.satisfied)?
+            };
+            match standing {
                 Standing::Open => {}
                 Standing::Closed => {
                     extra.closed.push(place);
@@ -123,6 +131,14 @@ impl Turn<'_> {
             }
         }
         Ok(doom)
+    }
+
+    /// Whether a gate names a job that the run which is about to begin runs again.
+    fn waits_for_this_run(&self, id: GroupId, gate: Gate, kept: Option<&[bool]>) -> bool {
+        let (Gate::Job(caller, job), Some(kept)) = (gate, kept) else { return false };
+        let group = self.memory.groups.get(&id).filter(|group| group.caller == caller);
+        let index = group.and_then(|group| group.plan.dag.index_of(job));
+        index.is_some_and(|index| !kept.get(position(index)).copied().unwrap_or_default())
     }
 
     /// Brings every task of a new run to where it starts, and lets those go that nothing holds.
@@ -147,12 +163,12 @@ impl Turn<'_> {
         for index in plan.indexes() {
             let row = history.remove(&index);
             if is_kept(index) {
-                self.keep(id, row);
+                self.keep((id, index), row);
                 continue;
             }
             let open = plan.dag.parents(index).iter().filter(|parent| !is_kept(**parent)).count();
             let dependencies = u32::try_from(open).unwrap_or(u32::MAX);
-            match self.begin_task((id, index), &plan, dependencies, row)? {
+            match self.begin_task((id, index), &plan, &kept, dependencies, row)? {
                 Begun::Ready => ready.push(index),
                 Begun::Waiting => {}
                 Begun::Doomed(reason) => doomed.push((index, reason)),
@@ -171,12 +187,15 @@ impl Turn<'_> {
         ended.map_or(Ok(()), |outcome| self.end_group(id, outcome))
     }
 
-    fn keep(&mut self, id: GroupId, row: Option<TaskRow>) {
-        let Some(group) = self.memory.groups.get_mut(&id) else { return };
+    fn keep(&mut self, at: (GroupId, u32), row: Option<TaskRow>) {
+        let Some(group) = self.memory.groups.get_mut(&at.0) else { return };
         let attempts = row.and_then(|row| row.attempt).map_or(0, |attempt| attempt.attempt);
         let task = Task { state: State::Finished, ..Task::new(0, 0, attempts) };
         group.tasks.push(task);
         group.tally.add(JobStatus::Finished);
+        if let Some(job) = group.job(at.1) {
+            self.memory.by_job.insert(job, at);
+        }
     }
 
     fn is_waiting(&self, at: (GroupId, u32)) -> bool {
@@ -188,6 +207,7 @@ impl Turn<'_> {
         &mut self,
         at: (GroupId, u32),
         plan: &Plan,
+        kept: &[bool],
         dependencies: u32,
         row: Option<TaskRow>,
     ) -> Result<Begun> {
@@ -205,7 +225,7 @@ impl Turn<'_> {
                 extra.satisfied = row.satisfied;
             }
         }
-        let doom = self.load_gates(at, plan, &mut extra)?;
+        let doom = self.load_gates(at, plan, Some(kept), &mut extra)?;
         let gates = u32::try_from(extra.closed.len()).unwrap_or(u32::MAX);
         let task = Task::new(dependencies, gates, attempts);
         let status = JobStatus::from(&task.state);
@@ -321,7 +341,9 @@ impl Turn<'_> {
             Gate::Job(caller, job) => Watched::Job((context, caller, job)),
         };
         if let Some(watchers) = self.memory.watchers.get_mut(&watched) {
-            watchers.retain(|watcher| (watcher.group, watcher.index) != at);
+            watchers.retain(|watcher| {
+                (watcher.group, watcher.index, watcher.gate) != (at.0, at.1, place)
+            });
             if watchers.is_empty() {
                 self.memory.watchers.remove(&watched);
             }

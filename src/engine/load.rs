@@ -22,6 +22,11 @@ use crate::{Error, Result};
 /// Active groups read at once.
 const PAGE: usize = 1_000;
 
+/// Jobs by id.
+type Defined = Vec<(u32, JobRow)>;
+/// What earlier runs left of some of them.
+type Left = Vec<(u32, TaskRow)>;
+
 /// An attachment that outlives the memory, and what its runner had in hand.
 pub(super) struct Survivor {
     runner: (u32, u32),
@@ -137,7 +142,7 @@ impl Turn<'_> {
         context: u32,
         caller: u32,
         ids: Vec<u32>,
-    ) -> Result<(Vec<(u32, JobRow)>, Vec<(u32, TaskRow)>)> {
+    ) -> Result<(Defined, Left)> {
         let mut jobs = Vec::with_capacity(ids.len());
         let mut rows = Vec::new();
         for id in ids {
@@ -272,7 +277,7 @@ impl Turn<'_> {
         if let Some(state) = held {
             task.state = state;
         } else {
-            doom = self.load_gates(at, plan, &mut extra)?;
+            doom = self.load_gates(at, plan, None, &mut extra)?;
             let gates = u32::try_from(extra.closed.len()).unwrap_or(u32::MAX);
             if dependencies > 0 || gates > 0 {
                 task.state = State::Waiting { dependencies, gates };
@@ -300,9 +305,7 @@ impl Turn<'_> {
             group.extras.insert(at.1, extra);
         }
         let Some(job) = group.job(at.1) else { return };
-        if !ended {
-            self.memory.by_job.insert(job, at);
-        }
+        self.memory.by_job.insert(job, at);
         if let Some(lease) = lease {
             self.load_lease(at, job, &lease);
         }

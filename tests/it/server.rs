@@ -158,14 +158,6 @@ impl Socket {
     }
 }
 
-/// The code of a call that must fail.
-pub fn code<T: std::fmt::Debug>(out: Result<T, ClientError>) -> i32 {
-    match out {
-        Err(ClientError::Call(err)) => err.code(),
-        other => panic!("expected an error reply, got {other:?}"),
-    }
-}
-
 /// The code in an answer that must be an error.
 pub fn code_of(answer: &Value) -> i64 {
     answer["error"]["code"].as_i64().unwrap_or_else(|| panic!("no error: {answer}"))

@@ -162,6 +162,7 @@ impl Method for Delete {
                 let reason = "the context holds objects; delete them, or use force";
                 return Err(Error::conflict("not empty", reason));
             }
+            turn.context_deleted(id);
             turn.remove(CONTEXTS, &id);
             turn.definition_changed(id);
             tell(turn, "context.deleted", Some(id), subject(id), &json!({ "id": id }))?;

@@ -17,38 +17,43 @@ use crate::{Error, Result};
 /// Time to acknowledge a message of the coordinator's own, seconds.
 const ACKNOWLEDGE_WITHIN: u32 = 30;
 
-/// The notification of a push.
-pub(super) fn notification(app: &Arc<App>, push: Push) -> Result<Notification<Message>> {
+/// The notification of a push; none when all that it was to carry has been deleted since.
+pub(super) fn notification(app: &Arc<App>, push: Push) -> Result<Option<Notification<Message>>> {
     Ok(match push {
         Push::Jobs(given) => jobs(app, &given)?,
-        Push::Cancel { tokens, reason } => Notification::Cancel { tokens, reason },
-        Push::Detached { reason } => Notification::Detached { reason },
+        Push::Cancel { tokens, reason } => Some(Notification::Cancel { tokens, reason }),
+        Push::Detached { reason } => Some(Notification::Detached { reason }),
     })
 }
 
-fn jobs(app: &Arc<App>, given: &Given) -> Result<Notification<Message>> {
+/// What is deleted was cancelled before: it is left out, and the runner keeps the rest.
+fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> {
     let mut jobs = Vec::with_capacity(given.attempts.len());
     let mut attempts = Vec::with_capacity(given.attempts.len());
     for one in &given.attempts {
-        let (job, attempt) = attempt(app, given, one)?;
-        jobs.push(job);
-        attempts.push(attempt);
+        if let Some((job, attempt)) = attempt(app, given, one)? {
+            jobs.push(job);
+            attempts.push(attempt);
+        }
+    }
+    if attempts.is_empty() {
+        return Ok(None);
     }
     let message = match given.message {
         Carrier::Made { id, of } => made(app, id, of, jobs),
         Carrier::Stored(key) => {
+            let Some(row) = app.store.get(MESSAGES, &key)? else { return Ok(None) };
             sent(app, key);
-            let row = app.store.get(MESSAGES, &key)?.ok_or_else(|| gone("message"))?;
             let run = app.store.get(MESSAGE_RUNS, &key)?;
             Message::new(key, row, run.as_ref(), jobs)?
         }
     };
-    Ok(Notification::Jobs { message, attempts })
+    Ok(Some(Notification::Jobs { message, attempts }))
 }
 
-fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<(Job, Attempt)> {
+fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, Attempt)>> {
     let key = one.token.job;
-    let row = app.store.get(JOBS, &key)?.ok_or_else(|| gone("job"))?;
+    let Some(row) = app.store.get(JOBS, &key)? else { return Ok(None) };
     let task = app.store.get(TASKS, &key)?;
     let mut env_vars = BTreeMap::clone(&given.env);
     env_vars.extend(row.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -69,7 +74,7 @@ fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<(Job, Attempt
     // The attempt that this carries may be further than the row: it says where the job will be.
     let mut job = Job::new(key, row, task.as_ref());
     job.status = super::JobStatus::Dispatched;
-    Ok((job, attempt))
+    Ok(Some((job, attempt)))
 }
 
 /// What a job that another depends on has left.
@@ -112,8 +117,4 @@ fn sent(app: &Arc<App>, key: Triple) {
             tracing::debug!(error = %err, "could not note that a message was sent");
         }
     });
-}
-
-fn gone(what: &str) -> Error {
-    Error::Bug(format!("a {what} that a runner was to be given is gone"))
 }

@@ -161,6 +161,7 @@ impl Method for Delete {
             if turn.runner_is_busy(key.0, key.1) {
                 return Err(Error::conflict("busy", "the runner has work in hand"));
             }
+            turn.runner_deleted(key.0, key.1);
             turn.remove(RUNNERS, &key);
             turn.definition_changed(key.0);
             let data = json!({ "id": key.1 });

@@ -89,17 +89,19 @@ impl Subscription for Attach {
         let attachment = Attachment { cx, pushes, stopping, _guard: guard };
         let told = unfold(Some(attachment), |attachment| async {
             let mut attachment = attachment?;
-            let push = attachment.next().await?;
-            let last = matches!(push, Push::Detached { .. });
-            let told = match notification(&attachment.cx.app, push) {
-                Ok(told) => told,
-                Err(err) => {
-                    // Ending the session gives its work to others after the grace period.
-                    tracing::error!(error = %err, "could not read what a runner was to be given");
-                    return None;
+            loop {
+                let push = attachment.next().await?;
+                let last = matches!(push, Push::Detached { .. });
+                match notification(&attachment.cx.app, push) {
+                    Ok(Some(told)) => return Some((told, (!last).then_some(attachment))),
+                    Ok(None) => {}
+                    Err(err) => {
+                        // Ending the session gives its work to others after the grace period.
+                        tracing::error!(error = %err, "could not read what a runner is given");
+                        return None;
+                    }
                 }
-            };
-            Some((told, (!last).then_some(attachment)))
+            }
         });
         Ok(Items::new(told).winding_down())
     }
