@@ -192,17 +192,20 @@ async fn whatever_has_been_answered_or_wants_no_answer_makes_room() {
 
 #[tokio::test]
 async fn a_dropped_connection_drops_its_calls() {
-    let server = TestServer::serving(&METHODS, |_| {}).await;
-    let mut socket = server.socket().await;
-    socket.say(&call(1, "test.stuck")).await;
-    assert_eq!(socket.ask(&call(2, "system.ping")).await["result"], true);
-    drop(socket);
-    let ended = async {
-        while server.app.metrics.connections.get() > 0 {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(crate::server::PATIENCE, ended).await.unwrap();
+    // Noticed too while nothing more is read.
+    for most in [1, 256] {
+        let server = TestServer::serving(&METHODS, |config| config.max_in_flight = most).await;
+        let mut socket = server.socket().await;
+        assert_eq!(socket.ask(&call(1, "system.ping")).await["result"], true);
+        socket.say(&call(2, "test.stuck")).await;
+        drop(socket);
+        let ended = async {
+            while server.app.metrics.connections.get() > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(crate::server::PATIENCE, ended).await.unwrap();
+    }
 }
 
 #[tokio::test]
