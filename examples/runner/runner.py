@@ -77,17 +77,19 @@ class Runner:
 
     async def work(self, job, attempt):
         """One attempt at one job, from `Started` to `Finished` or `Error`."""
-        token = attempt["token"]
+        token, name = attempt["token"], f"job {job['id']} attempt {attempt['attempt']}"
         try:
             await self.report({"token": token, "status": "Started"})
+            print(f"{name}: Started", flush=True)
             final = await execute(job, attempt)
         except asyncio.CancelledError:
+            print(f"{name}: cancelled", flush=True)
             return  # it was taken away: nobody waits for a report
         except (OSError, ValueError, AttributeError) as err:
             final = {"status": "Error", "error": f"cannot be run: {err}"}
         finally:
             del self.working[token]
-        print(f"job {job['id']} attempt {attempt['attempt']}: {final['status']}", flush=True)
+        print(f"{name}: {final['status']}", flush=True)
         self.ended[token] = {"token": token, **final}  # until accepted: the connection may be gone
         await self.report(self.ended[token])
 
@@ -113,7 +115,6 @@ class Runner:
             self.ended.pop(token, None)
             if token in self.working:
                 self.working[token].cancel()
-                print("cancelled", flush=True)
 
     async def heartbeat(self):
         """An open socket is sign of life enough; this also asks what to stop, in case it was missed."""
