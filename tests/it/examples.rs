@@ -56,11 +56,11 @@ impl Coordinator {
     }
 
     /// Kills it as a power cut would, and starts it again where it was.
-    fn restart(self) -> Self {
+    fn restart(mut self) -> Self {
         let port = self.ws.trim_end_matches('/').rsplit(':').next().unwrap().to_owned();
-        let Self { mut child, dir, .. } = self;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let dir = std::mem::replace(&mut self.dir, tempfile::tempdir().unwrap());
         Self::at(dir, &["--api-ws-port", &port])
     }
 
