@@ -1,6 +1,7 @@
 //! What a running coordinator holds, and what one call sees of it.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,6 @@ use tokio::sync::watch;
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::model::Millis;
-use crate::model::rendering::Renderings;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -28,8 +28,6 @@ pub struct App {
     pub started_at: Millis,
     /// Every metric.
     pub metrics: Metrics,
-    /// Events rendered once for all subscribers.
-    pub renderings: Renderings,
     /// Where HTTP and WebSocket are really answered, once they are.
     pub addresses: OnceLock<(SocketAddr, SocketAddr)>,
     /// Turns true when a graceful stop begins.
@@ -50,19 +48,54 @@ impl App {
         };
         let store = Arc::new(Store::open(options)?);
         let now: fn() -> Millis = wall_clock;
-        let engine = Engine::start(Arc::clone(&store), now, config.runner_grace)?;
+        let metrics = Metrics::default();
+        store.observe(metrics.commits());
+        let ages = config.events_keep_age.is_some();
+        let engine = Engine::start(Arc::clone(&store), now, config.runner_grace, ages)?;
         Ok(Arc::new(Self {
             store,
             engine,
             config,
             now,
             started_at: now(),
-            metrics: Metrics::default(),
-            renderings: Renderings::default(),
+            metrics,
             addresses: OnceLock::new(),
             stopping: watch::Sender::new(false),
         }))
     }
+}
+
+impl App {
+    /// Brings the metrics up to date that are counted elsewhere.
+    pub fn gather(&self) {
+        let (metrics, engine) = (&self.metrics, self.engine.gauges());
+        let read = |gauge: &AtomicU64| wide(gauge.load(Ordering::Relaxed));
+        metrics.engine_queue_depth.set(wide_len(self.engine.queue_depth()));
+        metrics.runners_online.set(read(&engine.runners));
+        metrics.active_runs.set(read(&engine.groups));
+        metrics.tasks_ready.set(read(&engine.ready));
+        let states = ["Dispatched", "WaitingForPrerequisites", "Started"];
+        for (state, count) in states.into_iter().zip(&engine.tasks) {
+            metrics.tasks(state).set(read(count));
+        }
+        metrics.events_latest_seq.set(wide(self.store.latest()));
+        match self.store.stats() {
+            Ok(stats) => {
+                metrics.store_bytes("journal").set(wide(stats.journal_bytes));
+                metrics.store_bytes("state").set(wide(stats.state_bytes));
+                metrics.store_bytes("blobs").set(wide(stats.blob_bytes));
+            }
+            Err(err) => tracing::warn!(error = %err, "the store could not be measured"),
+        }
+    }
+}
+
+fn wide(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn wide_len(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]

@@ -3,10 +3,10 @@
 //! A module may use those above it in this list, never those below:
 //!
 //! - [`error`]: the codes of the wire and what maps to them
-//! - [`telemetry`]: logs and metrics
 //! - [`model`]: what things are and how they change; pure
 //! - [`store`]: tables, batches and the event log over a journal and sled
 //! - [`engine`]: the one thread that changes anything
+//! - [`telemetry`]: logs and metrics
 //! - [`config`], [`app`]: what a running coordinator is told and what it holds
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
 
 use crate::Code;
+use crate::store::Committed;
 
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,6 +93,10 @@ pub struct Metrics {
     pub commit_batch_size: Histogram,
     /// Tasks that have not ended, by state; see [`Metrics::tasks`].
     tasks: Family<Label, Gauge>,
+    /// Tasks that are ready and have no slot.
+    pub tasks_ready: Gauge,
+    /// Runs of flows, messages and single jobs that have not ended.
+    pub active_runs: Gauge,
     /// Attached runners.
     pub runners_online: Gauge,
     /// Open subscriptions.
@@ -136,6 +141,8 @@ impl Default for Metrics {
             commit_seconds: latencies(),
             commit_batch_size: Histogram::new(exponential_buckets(1.0, 2.0, 13)),
             tasks: Family::default(),
+            tasks_ready: Gauge::default(),
+            active_runs: Gauge::default(),
             runners_online: Gauge::default(),
             subscriptions: Gauge::default(),
             subscriptions_lagged: Counter::default(),
@@ -169,6 +176,12 @@ impl Metrics {
         );
         into.register("commit_batch_size", "Changes per batch", self.commit_batch_size.clone());
         into.register("tasks", "Tasks that have not ended, by state", self.tasks.clone());
+        into.register(
+            "tasks_ready",
+            "Tasks that are ready and have no slot",
+            self.tasks_ready.clone(),
+        );
+        into.register("active_runs", "Runs that have not ended", self.active_runs.clone());
         into.register("runners_online", "Attached runners", self.runners_online.clone());
         into.register("subscriptions", "Open subscriptions", self.subscriptions.clone());
         into.register(
@@ -233,6 +246,19 @@ impl Metrics {
     /// The gauge of bytes on disk of a part, such as `journal` or `state`.
     pub fn store_bytes(&self, part: &'static str) -> Gauge {
         self.store_bytes.get_or_create_owned(&[("part", part)])
+    }
+
+    /// Counts what the store commits.
+    pub fn commits(&self) -> impl Fn(Committed) + Send + Sync + 'static {
+        let (seconds, size) = (self.commit_seconds.clone(), self.commit_batch_size.clone());
+        let events = self.events.clone();
+        move |committed| {
+            seconds.observe(committed.took.as_secs_f64());
+            size.observe(f64::from(u32::try_from(committed.changes).unwrap_or(u32::MAX)));
+            if committed.ok {
+                events.inc_by(u64::try_from(committed.events).unwrap_or_default());
+            }
+        }
     }
 
     /// All of them as Prometheus reads them.

@@ -162,7 +162,7 @@ fn inside(app: &Arc<App>) -> Cx {
 fn read(note: Note) -> Option<Value> {
     match note {
         Note::Item(json) => serde_json::from_str(json.get()).ok(),
-        Note::Event { json, .. } => serde_json::from_str(&json).ok(),
+        Note::Event(event) => serde_json::from_str(event.raw().get()).ok(),
         Note::Lagged => Some(json!({ "lagged": {} })),
     }
 }

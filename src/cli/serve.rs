@@ -16,6 +16,8 @@ use crate::config::Config;
 use crate::store::StoreError;
 use crate::{server, telemetry};
 
+/// Linux's number on every architecture that Rust supports but MIPS.
+const SIGXFSZ: i32 = 25;
 /// For threads that are in the middle of something when everything has been stopped.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
 
@@ -103,6 +105,8 @@ pub(super) fn start(config: Config) -> Result<Arc<App>> {
 
 /// What stops a coordinator, and what does not.
 pub(super) struct Signals {
+    /// Taken so that a file size limit (`ulimit -f`) fails an append and not the process.
+    _file_size: Signal,
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -112,6 +116,7 @@ impl Signals {
     /// From now on they come here instead of ending the process.
     pub(super) fn listen() -> Result<Self> {
         Ok(Self {
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,

@@ -139,6 +139,7 @@ impl Turn<'_> {
                     started_at: None,
                     ended_at: None,
                     error: None,
+                    withdrawn: None,
                 });
             }
             if let Some(attempt) = &mut extra.attempt {
@@ -153,6 +154,7 @@ impl Turn<'_> {
                     attempt.state = *state;
                     attempt.error.clone_from(error);
                     attempt.ended_at = Some(now);
+                    attempt.withdrawn = step.effects.revoked.is_some().then_some(true);
                     if *state == AttemptState::Finished && attempt.started_at.is_none() {
                         attempt.started_at = Some(now);
                     }

@@ -6,7 +6,7 @@ use super::memory::{GroupId, GroupKey};
 use super::queue::Ready;
 use super::sessions::{Carrier, Given, GivenAttempt, Push};
 use super::token::Token;
-use super::turn::Turn;
+use super::turn::{Held, Turn};
 use crate::Error;
 use crate::model::task::{Input, State};
 
@@ -120,8 +120,9 @@ impl Turn<'_> {
             let push = Push::Jobs(Box::new(Given { message, flow, env, attempts }));
             let known = self.memory.runners.get(&(context, runner));
             let Some(session) = known.and_then(|known| known.session.as_ref()) else { continue };
-            let pushes = session.pushes.clone();
-            if held { self.held.push((pushes, push)) } else { self.immediate.push((pushes, push)) }
+            let (session, pushes) = (session.id, session.pushes.clone());
+            let push = Held { runner: (context, runner), session, pushes, push };
+            if held { self.held.push(push) } else { self.immediate.push(push) }
         }
     }
 

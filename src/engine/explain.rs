@@ -89,11 +89,23 @@ impl Turn<'_> {
             *of == context
                 && session.is_some_and(|s| s.usable.contains(spec.language) && !s.draining)
         });
-        let (runners, slots) = able.fold((0, 0), |(runners, slots), (_, known)| {
-            (runners + 1, slots + known.session.as_ref().map_or(0, |session| session.slots))
-        });
+        let (mut runners, mut slots, mut silent) = (0_u64, 0_u64, 0_u64);
+        for session in able.filter_map(|(_, known)| known.session.as_ref()) {
+            if session.silent {
+                silent += 1;
+            } else {
+                runners += 1;
+                slots += u64::from(session.slots);
+            }
+        }
         let language = spec.language.as_str();
-        if runners == 0 {
+        if runners == 0 && silent > 0 {
+            let detail = format!(
+                "{silent} runners that execute {language} are attached, but did not acknowledge \
+                 what they were given and have not been heard of since"
+            );
+            Reason { kind: "runner", detail }
+        } else if runners == 0 {
             let detail =
                 format!("no runner of context {context} that executes {language} is attached");
             Reason { kind: "runner", detail }

@@ -22,6 +22,11 @@ use crate::{Error, Result};
 /// Active groups read at once.
 const PAGE: usize = 1_000;
 
+/// Jobs by id.
+type Defined = Vec<(u32, JobRow)>;
+/// What earlier runs left of some of them.
+type Left = Vec<(u32, TaskRow)>;
+
 /// An attachment that outlives the memory, and what its runner had in hand.
 pub(super) struct Survivor {
     runner: (u32, u32),
@@ -137,7 +142,7 @@ impl Turn<'_> {
         context: u32,
         caller: u32,
         ids: Vec<u32>,
-    ) -> Result<(Vec<(u32, JobRow)>, Vec<(u32, TaskRow)>)> {
+    ) -> Result<(Defined, Left)> {
         let mut jobs = Vec::with_capacity(ids.len());
         let mut rows = Vec::new();
         for id in ids {

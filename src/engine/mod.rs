@@ -64,11 +64,16 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Reads the active work and starts the thread.
+    /// Reads the active work and starts the thread; `ages` says that events are forgotten by age.
     ///
     /// # Errors
     /// When the thread does not start.
-    pub fn start(store: Arc<Store>, now: fn() -> Millis, grace: Duration) -> std::io::Result<Self> {
+    pub fn start(
+        store: Arc<Store>,
+        now: fn() -> Millis,
+        grace: Duration,
+        ages: bool,
+    ) -> std::io::Result<Self> {
         let engine = Self {
             inbox: Arc::new(Inbox::new()),
             versions: Versions::new(),
@@ -84,6 +89,7 @@ impl Engine {
             gauges: Arc::clone(&engine.gauges),
             now,
             grace: Millis::try_from(grace.as_millis()).unwrap_or(Millis::MAX),
+            ages,
         };
         let thread = std::thread::Builder::new().name("engine".into()).spawn(move || run.run())?;
         *engine.thread.lock() = Some(thread);
@@ -115,16 +121,7 @@ impl Engine {
 
     /// Ends the session of a runner whose connection is gone. Does not wait.
     pub fn connection_lost(&self, runner: (u32, u32), session: u64) {
-        self.inbox.post(Box::new(move |turn| {
-            let out = turn.attempt(|turn| {
-                turn.connection_lost(runner, session);
-                Ok(())
-            });
-            if let Err(err) = out {
-                tracing::error!(error = %err, "could not detach a runner");
-            }
-            Box::new(|_| {})
-        }));
+        detach(&self.inbox, runner, session);
     }
 
     /// The version of a context's definitions, for [`Turn::is_at`].
@@ -165,4 +162,18 @@ impl Engine {
             tracing::error!("the engine's thread panicked");
         }
     }
+}
+
+/// Ends a session; their number is bounded, so this goes past the bound of the inbox.
+fn detach(inbox: &Inbox, runner: (u32, u32), session: u64) {
+    inbox.post(Box::new(move |turn| {
+        let out = turn.attempt(|turn| {
+            turn.connection_lost(runner, session);
+            Ok(())
+        });
+        if let Err(err) = out {
+            tracing::error!(error = %err, "could not detach a runner");
+        }
+        Box::new(|_| {})
+    }));
 }

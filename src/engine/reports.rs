@@ -92,7 +92,8 @@ impl Turn<'_> {
                 matches!(known.state, AttemptState::Finished | AttemptState::Error)
             }
         };
-        if same && fits { Ok(()) } else { Err(Error::Stale) }
+        let reported = known.withdrawn != Some(true);
+        if same && fits && reported { Ok(()) } else { Err(Error::Stale) }
     }
 
     fn attempt_row(&self, job: Triple, attempt: u32) -> Result<Option<AttemptRow>> {

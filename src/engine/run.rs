@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::broadcast;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::inbox::Inbox;
 use super::memory::Memory;
@@ -19,6 +20,12 @@ use crate::store::{Store, StoreError};
 const IN_FLIGHT: u64 = 2;
 /// Commands that share one batch at most.
 const GROUP: usize = 1_024;
+/// Rows and events that share one batch, about.
+const ROWS: usize = 50_000;
+/// Pause after a batch failed that nobody waits for, in milliseconds.
+const RETRY_PAUSE: Millis = 500;
+/// How often the store is told the time when events are forgotten by age, in milliseconds.
+const CLOCK: Millis = 1_000;
 
 /// What the engine counts of its memory, for metrics.
 #[derive(Debug, Default)]
@@ -42,6 +49,8 @@ pub(super) struct Run {
     pub(super) gauges: Arc<Gauges>,
     pub(super) now: fn() -> Millis,
     pub(super) grace: Millis,
+    /// Whether events are forgotten by age.
+    pub(super) ages: bool,
 }
 
 /// What has to be done once a batch is durable, or has failed.
@@ -59,15 +68,19 @@ impl Run {
         let mut batch = 0;
         let mut turn = self.first_turn();
         let mut commands: Vec<Command> = Vec::new();
+        // After a failure nobody asked about, the next try waits.
+        let mut quiet_until = 0;
         loop {
-            let open = self.inbox.take(&mut commands, self.patience(&turn));
+            let open = self.inbox.take(&mut commands, self.patience(&turn, quiet_until));
             if self.store.has_failed() || turn.poisoned {
                 turn = self.start_over(turn);
                 durable.store(batch, Ordering::Release);
+                quiet_until = (self.now)().saturating_add(RETRY_PAUSE);
             }
             turn.now = (self.now)();
             turn.batch = batch + 1;
             turn.durable = durable.load(Ordering::Acquire);
+            self.store.tick(turn.now);
             for command in commands.drain(..) {
                 let reply = command(&mut turn);
                 turn.replies.push(reply);
@@ -77,26 +90,40 @@ impl Run {
             if turn.poisoned {
                 continue;
             }
-            send(&mut turn.immediate);
+            send(&mut turn.immediate, &self.inbox);
             self.count(&turn.memory);
             let waiting = batch - turn.durable;
-            let something = turn.staged || !turn.replies.is_empty();
-            if something && (waiting < IN_FLIGHT || turn.replies.len() >= GROUP || !open) {
+            let large = turn.replies.len() >= GROUP || turn.tx.len() >= ROWS;
+            if turn.has_nothing_to_store() {
+                if waiting == 0 {
+                    turn.answer();
+                } else if !turn.replies.is_empty() && waiting < IN_FLIGHT {
+                    // What was said depends on batches that are on their way: it goes after them.
+                    batch += 1;
+                    turn = self.submit(turn, batch, &durable);
+                }
+                if !open && turn.replies.is_empty() {
+                    break;
+                }
+            } else if (waiting < IN_FLIGHT || large || !open)
+                && (!turn.replies.is_empty() || turn.now >= quiet_until)
+            {
                 batch += 1;
                 turn = self.submit(turn, batch, &durable);
-            } else if !open {
-                break;
             }
         }
     }
 
     /// How long to wait for commands.
-    fn patience(&self, turn: &Turn<'_>) -> Option<Duration> {
+    fn patience(&self, turn: &Turn<'_>, quiet_until: Millis) -> Option<Duration> {
         if turn.poisoned {
             return Some(Duration::ZERO);
         }
-        let next = turn.memory.timers.next()?;
-        Some(Duration::from_millis(next.saturating_sub((self.now)())))
+        let next = turn.memory.timers.next();
+        let again = (quiet_until > turn.now).then_some(quiet_until);
+        let clock = self.ages.then(|| turn.now.saturating_add(CLOCK));
+        let until = [next, again, clock].into_iter().flatten().min()?;
+        Some(Duration::from_millis(until.saturating_sub((self.now)())))
     }
 
     fn first_turn(&self) -> Turn<'_> {
@@ -146,7 +173,7 @@ impl Run {
         let (durable, published) = (Arc::clone(durable), self.versions.clone());
         let (inbox, live) = (Arc::clone(&self.inbox), self.live.clone());
         self.store.submit(tx, move |committed| {
-            afterwards.carry_out(&committed, &durable, &published, &live);
+            afterwards.carry_out(&committed, &durable, &published, &live, &inbox);
             inbox.poke();
         });
         Turn::begin(&self.store, memory, versions, self.live.clone(), self.grace)
@@ -174,12 +201,13 @@ impl Afterwards {
         durable: &AtomicU64,
         published: &Versions,
         live: &broadcast::Sender<Arc<LiveLine>>,
+        inbox: &Arc<Inbox>,
     ) {
         if committed.is_ok() {
             durable.fetch_max(self.batch, Ordering::AcqRel);
             published.publish(&self.changed);
             let mut held = self.held;
-            send(&mut held);
+            send(&mut held, inbox);
             for line in self.lines {
                 let _ = live.send(Arc::new(line));
             }
@@ -190,12 +218,13 @@ impl Afterwards {
     }
 }
 
-/// Hands notifications to the sessions; one that has no room left is stuck, and its connection is
-/// given up when the receiver finds the channel closed.
-fn send(pushes: &mut Vec<Held>) {
-    for (session, push) in pushes.drain(..) {
-        if session.try_send(push).is_err() {
-            tracing::debug!("a runner's session is gone or full");
+/// Hands notifications to the sessions. One that has no room left takes nothing: it is ended, and
+/// its runner gets what it has in hand again when it comes back.
+fn send(pushes: &mut Vec<Held>, inbox: &Arc<Inbox>) {
+    for Held { runner, session, pushes, push } in pushes.drain(..) {
+        if let Err(TrySendError::Full(_)) = pushes.try_send(push) {
+            tracing::warn!(?runner, "a runner takes nothing; its session ends");
+            super::detach(inbox, runner, session);
         }
     }
 }

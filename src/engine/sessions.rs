@@ -9,7 +9,7 @@ use super::memory::GroupId;
 use super::queue::Languages;
 use super::timers::Timer;
 use super::token::Token;
-use super::turn::Turn;
+use super::turn::{Held, Turn};
 use crate::model::task::{Input, Language, Lease};
 use crate::model::{Millis, Triple};
 use crate::store::RUNNERS;
@@ -199,7 +199,10 @@ impl Turn<'_> {
                 None => false,
             };
             match token {
-                Some(token) if kept => named.push(token.job),
+                Some(token) if kept => {
+                    self.confirm(token, runner)?;
+                    named.push(token.job);
+                }
                 _ => foreign.push(text.clone()),
             }
         }
@@ -214,6 +217,15 @@ impl Turn<'_> {
             self.hold_push(hello.runner, Push::Cancel { tokens: foreign, reason });
         }
         Ok(())
+    }
+
+    /// A runner that names what it has in hand has acknowledged it.
+    fn confirm(&mut self, token: Token, runner: u32) -> Result<()> {
+        let waits = self.lease_of(token.job).is_some_and(|lease| !lease.acknowledged);
+        match self.memory.by_job.get(&token.job).copied() {
+            Some(at) if waits => self.advance(at, Input::Acknowledge(token.fence(runner)), None),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the token is of the attempt that this runner holds.
@@ -265,7 +277,9 @@ impl Turn<'_> {
             free.retain(|waiting| *waiting != id);
         }
         if !reason.is_empty() {
-            self.hold(session.pushes, Push::Detached { reason: reason.to_owned() });
+            let push = Push::Detached { reason: reason.to_owned() };
+            let (session, pushes) = (session.id, session.pushes);
+            self.held.push(Held { runner: (context, id), session, pushes, push });
         }
         let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
         if runner.in_hand.is_empty() {

@@ -31,8 +31,14 @@ pub struct LiveLine {
     pub line: String,
 }
 
-/// A notification that waits for its batch to be durable, or is on its way at once.
-pub(super) type Held = (mpsc::Sender<Push>, Push);
+/// A notification on its way to an attached runner.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) runner: (u32, u32),
+    pub(super) session: u64,
+    pub(super) pushes: mpsc::Sender<Push>,
+    pub(super) push: Push,
+}
 
 /// What a change works on: the batch in the making, and what is kept in memory of active work.
 ///
@@ -66,8 +72,6 @@ pub struct Turn<'s> {
     touched: bool,
     /// A change failed half-way: nothing of this turn may be committed.
     pub(super) poisoned: bool,
-    /// Something is to be committed even if nothing was staged.
-    pub(super) staged: bool,
 }
 
 impl std::fmt::Debug for Turn<'_> {
@@ -120,7 +124,6 @@ impl<'s> Turn<'s> {
             live,
             touched: false,
             poisoned: false,
-            staged: false,
         }
     }
 
@@ -139,7 +142,7 @@ impl<'s> Turn<'s> {
         }));
         let out = out.unwrap_or_else(|_| Err(Error::Bug("a change panicked".to_owned())));
         match &out {
-            Ok(_) => self.staged = true,
+            Ok(_) => {}
             Err(err) => {
                 self.tx.rollback(mark);
                 self.held.truncate(held);
@@ -153,6 +156,18 @@ impl<'s> Turn<'s> {
             }
         }
         out
+    }
+
+    /// Whether there is no reason to write to disk.
+    pub(super) fn has_nothing_to_store(&self) -> bool {
+        self.tx.is_empty() && self.held.is_empty() && self.lines.is_empty()
+    }
+
+    /// Answers what needs no commit.
+    pub(super) fn answer(&mut self) {
+        for reply in self.replies.drain(..) {
+            reply(&Ok(()));
+        }
     }
 
     /// Says that the memory is about to change.
@@ -170,12 +185,9 @@ impl<'s> Turn<'s> {
         let known = self.memory.runners.get_mut(&runner);
         if let Some(session) = known.and_then(|known| known.session.as_mut()) {
             session.held_for = self.batch;
-            self.held.push((session.pushes.clone(), push));
+            let (session, pushes) = (session.id, session.pushes.clone());
+            self.held.push(Held { runner, session, pushes, push });
         }
-    }
-
-    pub(super) fn hold(&mut self, pushes: mpsc::Sender<Push>, push: Push) {
-        self.held.push((pushes, push));
     }
 
     /// Appends an event to the log.

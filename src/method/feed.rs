@@ -11,20 +11,15 @@ use super::entry::json;
 use crate::Result;
 use crate::app::App;
 use crate::model::event::Filter;
-use crate::store::Next;
+use crate::store::{Logged, Next};
 
 /// What a subscription sends next.
 #[derive(Clone, Debug)]
 pub enum Note {
     /// An item that has no position in the log.
     Item(Json),
-    /// An event, rendered once for all who are told of it.
-    Event {
-        /// Its position in the log.
-        seq: u64,
-        /// The event as clients see it.
-        json: Arc<str>,
-    },
+    /// An event; its text is rendered once for all who are told of it.
+    Event(Arc<Logged>),
     /// The position has fallen out of the log: the server says so, as the last notification.
     Lagged,
 }
@@ -85,17 +80,13 @@ pub fn feed(app: &Arc<App>, since: Option<u64>, filter: Filter) -> Result<Items>
             Next::Closed => None,
         }
     });
-    let (app, filter) = (Arc::clone(app), Arc::new(filter));
+    let filter = Arc::new(filter);
     let notes = pages.flat_map(move |page| {
         let lagged = page.is_none().then_some(Note::Lagged);
-        let (app, filter) = (Arc::clone(&app), Arc::clone(&filter));
-        let events = page.unwrap_or_default().into_iter().filter_map(move |event| {
-            // Rendered only when its turn comes: a slow reader holds references, not texts.
-            filter
-                .admits(&event)
-                .then(|| Note::Event { seq: event.seq, json: app.renderings.json(&event) })
-        });
-        iter(events.chain(lagged))
+        let filter = Arc::clone(&filter);
+        // A slow reader holds references, not texts.
+        let admitted = move |event: Arc<Logged>| filter.admits(&event).then(|| Note::Event(event));
+        iter(page.unwrap_or_default().into_iter().filter_map(admitted).chain(lagged))
     });
     Ok(Items::notes(position, notes))
 }

@@ -8,7 +8,6 @@ pub mod gate;
 pub mod message;
 pub mod protocol;
 pub mod render;
-pub mod rendering;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.

@@ -1,5 +1,6 @@
 //! One HTTP request: checks, then JSON-RPC, a page, a REST route or an upgrade.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +10,12 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio::time::{Instant, timeout, timeout_at};
+use tower::Service;
 
 use super::envelope::failure;
-use super::listen::{Link, Port};
-use super::rpc::Outcome;
-use super::{guard, pages, rest, rpc, upgrade};
+use super::link::{Link, Port};
+use super::rules::Unanswered;
+use super::{envelope, guard, pages, rest, upgrade};
 use crate::error::bare;
 use crate::{Code, Error};
 
@@ -45,7 +47,7 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
 }
 
 /// JSON-RPC over HTTP.
-async fn call(link: &Link, request: Request<Incoming>) -> Answer {
+async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     if !is_json(request.headers().get(CONTENT_TYPE)) {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
@@ -57,9 +59,28 @@ async fn call(link: &Link, request: Request<Incoming>) -> Answer {
             return closing(json(status, failure("null", &error)));
         }
     };
-    match rpc::run(link, &body, None).await {
-        Outcome::Silent => json(StatusCode::OK, String::new()),
-        Outcome::Text(text) | Outcome::Opened(text, _) => json(StatusCode::OK, text),
+    let message = match envelope::admitted(&body, link.shared.app.config.max_batch) {
+        // Most bodies are taken as they are.
+        Cow::Borrowed(text) => body.slice_ref(text),
+        Cow::Owned(text) => text.into(),
+    };
+    let mut request = Request::new(Full::new(message));
+    *request.method_mut() = Method::POST;
+    let json_type = HeaderValue::from_static("application/json");
+    request.headers_mut().insert(CONTENT_TYPE, json_type);
+    request.extensions_mut().insert(Arc::clone(link));
+    let answered = link.shared.doors.http.clone().call(request).await;
+    let answered = answered.inspect_err(|err| tracing::warn!(%err, "transport"));
+    let Ok(answer) = answered else {
+        return plain(StatusCode::INTERNAL_SERVER_ERROR, "the call was not answered");
+    };
+    let (parts, text) = answer.into_parts();
+    if parts.extensions.get::<Unanswered>().is_some() {
+        return json(parts.status, Bytes::new());
+    }
+    match text.collect().await {
+        Ok(text) => json(parts.status, text.to_bytes()),
+        Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "the answer broke off"),
     }
 }
 

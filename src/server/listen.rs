@@ -13,12 +13,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tracing::Instrument;
 
+use super::link::{Flow, Link, Port};
+use super::socket::Socket;
 use super::{Shared, http, identity};
-use crate::app::{App, Caller, Cx};
+use crate::app::App;
 
 /// How long a request head may take, and how long a connection may idle between requests.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
@@ -30,40 +32,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: i32 = 1_024;
 /// How much longer than a slow reader may take we wait for the peer's kernel to answer at all.
 const PEER_SILENCE: Duration = Duration::from_secs(30);
-
-/// Which of the two ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Port {
-    Http,
-    Ws,
-}
-
-/// One TCP connection, for as long as anything of it lives.
-#[derive(Debug)]
-pub(super) struct Link {
-    pub(super) shared: Arc<Shared>,
-    pub(super) port: Port,
-    pub(super) caller: Caller,
-    /// Unique while the process lives.
-    pub(super) connection: u64,
-    pub(super) killed: watch::Receiver<()>,
-    _permit: OwnedSemaphorePermit,
-    _alive: mpsc::Sender<()>,
-}
-
-impl Link {
-    /// What a call by this connection sees.
-    pub(super) fn cx(&self) -> Cx {
-        let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.shared.app.metrics.connections.dec();
-    }
-}
 
 /// Binds an address so that a restart finds it free.
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -136,6 +104,7 @@ impl Listening {
             caller: identity::of_peer(peer),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
+            flow: Flow::default(),
             _permit: permit,
             _alive: self.alive.clone(),
         });
@@ -147,6 +116,7 @@ impl Listening {
 /// Answers the requests of one connection.
 async fn converse(link: Arc<Link>, stream: TcpStream) {
     let (stopped, mut killed) = (stopped(&link.shared.app), link.killed.clone());
+    let socket = Socket::new(stream, Arc::clone(&link));
     let service = service_fn(move |request| {
         let link = Arc::clone(&link);
         async move { Ok::<_, Infallible>(http::answer(link, request).await) }
@@ -156,7 +126,7 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(HEAD_BYTES)
         .pipeline_flush(true)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(serving);
     let ended = tokio::select! {

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::http::{self, Answer};
-use super::listen::Link;
+use super::link::Link;
 use crate::store::PROBES;
 
 /// How long a commit may take while the coordinator calls itself ready.
@@ -42,8 +42,7 @@ pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answe
 
 fn metrics(link: &Link) -> Answer {
     let app = &link.shared.app;
-    let latest = i64::try_from(app.store.latest()).unwrap_or(i64::MAX);
-    app.metrics.events_latest_seq.set(latest);
+    app.gather();
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     http::typed(StatusCode::OK, kind, app.metrics.render())
 }

@@ -1,172 +1,167 @@
-//! The subscriptions of one connection: their ids, their number, and what they send.
+//! What an open subscription sends, and how it ends.
 
-use std::pin::Pin;
+use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use futures_util::stream::{AbortHandle, Abortable, BoxStream, Stream};
-use parking_lot::Mutex;
-use rustc_hash::FxHashMap;
+use futures_util::stream::{BoxStream, StreamExt};
+use jsonrpsee::core::server::SendTimeoutError;
+use jsonrpsee::server::{PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink};
+use jsonrpsee::types::{ErrorObjectOwned, Params, SubscriptionId};
+use serde_json::value::{RawValue, to_raw_value};
 
-use crate::app::App;
-use crate::method::{Items, Note, Push};
-use crate::{Error, Result};
+use super::link::Link;
+use super::socket::LAST_CHANCE;
+use crate::method::{Entry, Items, Note};
 
-/// Letters and digits of a subscription id: unique on its connection, and no small number that
-/// could be taken for another's.
-const LETTERS: usize = 16;
-
-/// The subscriptions of one connection.
-#[derive(Debug)]
-pub(super) struct Subscriptions {
-    app: Arc<App>,
-    open: Mutex<Open>,
-}
-
-#[derive(Debug, Default)]
-struct Open {
-    /// Places taken, those that are being opened included.
-    taken: u32,
-    by_id: FxHashMap<Arc<str>, (&'static str, AbortHandle)>,
-}
-
-/// A place among the subscriptions of a connection; dropping it gives it back.
-#[derive(Debug)]
-pub(super) struct Place {
-    all: Arc<Subscriptions>,
-    id: Arc<str>,
-}
-
-impl Subscriptions {
-    pub(super) fn new(app: Arc<App>) -> Arc<Self> {
-        Arc::new(Self { app, open: Mutex::default() })
+/// Opens a subscription and sends what it has to say until it, its reader or the server ends.
+pub(super) async fn serve(
+    entry: &'static Entry,
+    params: Params<'static>,
+    pending: PendingSubscriptionSink,
+    link: Arc<Link>,
+) {
+    // Opened before it is accepted: what happens from now on is not missed.
+    let items = match entry.open(link.cx(), params.as_str().unwrap_or_default()).await {
+        Ok(items) => items,
+        Err(err) => return pending.reject(ErrorObjectOwned::from(err)).await,
+    };
+    let Items { notes, position, winds_down } = items;
+    let winding = winds_down.then(|| Winding::new(&link));
+    let counted = Counted::new(&link);
+    let Ok(sink) = pending.accept().await else { return };
+    let push = Push { link: &link, id: sink.subscription_id(), sink, last: position };
+    let (push, lagged) = push.run(notes).await;
+    if lagged {
+        link.shared.app.metrics.subscriptions_lagged.inc();
+        drop((counted, winding));
+        push.last_words().await;
+        return;
     }
-
-    /// Takes a place.
-    ///
-    /// # Errors
-    /// [`Error::Limit`] when there is none left.
-    pub(super) fn reserve(self: &Arc<Self>) -> Result<Place> {
-        let limit = self.app.config.max_subscriptions;
-        let mut open = self.open.lock();
-        if open.taken >= limit {
-            let what = "subscriptions of one connection".to_owned();
-            return Err(Error::Limit { what, limit: limit.into() });
-        }
-        open.taken += 1;
-        self.app.metrics.subscriptions.inc();
-        Ok(Place { all: Arc::clone(self), id: random_id() })
-    }
-
-    /// Ends a subscription of a namespace; answers whether there was one.
-    pub(super) fn close(&self, id: &str, namespace: &str) -> bool {
-        let mut open = self.open.lock();
-        if open.by_id.get(id).is_none_or(|(unsubscribe, _)| *unsubscribe != namespace) {
-            return false;
-        }
-        let closed = open.by_id.remove(id);
-        drop(open);
-        if let Some((_, handle)) = &closed {
-            handle.abort();
-        }
-        closed.is_some()
-    }
+    // Its place is free again once it is not counted any more.
+    drop(push);
+    drop((counted, winding));
 }
 
-impl Place {
-    /// Fills the place.
-    pub(super) fn open(self, push: Push, items: Items) -> Opened {
-        let (handle, registration) = AbortHandle::new_pair();
-        let id = Arc::clone(&self.id);
-        self.all.open.lock().by_id.insert(Arc::clone(&id), (push.unsubscribe, handle));
-        let Items { notes, position, winds_down } = items;
-        let lead = format!(
-            r#"{{"jsonrpc":"2.0","method":"{}","params":{{"subscription":"{id}","result":"#,
-            push.notification
-        );
-        Opened {
-            id,
-            winds_down,
-            last: position,
-            lead,
-            notes: Some(Abortable::new(notes, registration)),
-            _place: self,
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.all.open.lock();
-        open.taken = open.taken.saturating_sub(1);
-        open.by_id.remove(&self.id);
-        self.all.app.metrics.subscriptions.dec();
-    }
-}
-
-/// An open subscription, as a stream of ready notifications.
-pub(super) struct Opened {
-    pub(super) id: Arc<str>,
-    pub(super) winds_down: bool,
+struct Push<'a> {
+    link: &'a Link,
+    id: SubscriptionId<'static>,
+    /// The one owner: dropping it ends the subscription.
+    sink: SubscriptionSink,
     /// The last position sent, or that it started from; none where there are no positions.
     last: Option<u64>,
-    /// A notification up to its result.
-    lead: String,
-    /// None once it has ended.
-    notes: Option<Abortable<BoxStream<'static, Note>>>,
-    _place: Place,
 }
 
-impl std::fmt::Debug for Opened {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Opened").field("id", &self.id).finish_non_exhaustive()
-    }
+/// Why a notification was not sent.
+enum Unsent {
+    Closed,
+    /// The socket takes nothing.
+    Slow,
 }
 
-impl Opened {
-    fn notification(&self, result: &str) -> String {
-        let mut text = String::with_capacity(self.lead.len() + result.len() + 2);
-        text.push_str(&self.lead);
-        text.push_str(result);
-        text.push_str("}}");
-        text
+impl Push<'_> {
+    /// Sends until there is nothing more to be sent; whether the reader has lost its place.
+    async fn run(mut self, mut notes: BoxStream<'static, Note>) -> (Self, bool) {
+        let lagged = self.forward(&mut notes).await;
+        let lagged = lagged && self.last.is_some();
+        (self, lagged)
     }
 
-    /// What a reader that is too slow is told last.
-    pub(super) fn lagged(&self) -> Option<String> {
-        let last = self.last?;
-        self._place.all.app.metrics.subscriptions_lagged.inc();
-        Some(self.notification(&format!(r#"{{"lagged":{{"last_seq":{last}}}}}"#)))
-    }
-}
-
-impl Stream for Opened {
-    type Item = String;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<String>> {
-        let Some(notes) = self.notes.as_mut() else { return Poll::Ready(None) };
-        let note = match Pin::new(notes).poll_next(cx) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(note) => note,
+    async fn forward(&mut self, notes: &mut BoxStream<'static, Note>) -> bool {
+        let mut last = self.last;
+        let lagged = {
+            let mut closed = pin!(self.sink.closed());
+            loop {
+                let note = tokio::select! {
+                    biased;
+                    note = notes.next() => note,
+                    () = &mut closed => break false,
+                };
+                let (seq, sent) = match &note {
+                    Some(Note::Item(json)) => (None, self.send(json).await),
+                    Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
+                    Some(Note::Lagged) => break true,
+                    None => break false,
+                };
+                match sent {
+                    Ok(()) => last = seq.or(last),
+                    Err(Unsent::Closed) => break false,
+                    Err(Unsent::Slow) => break true,
+                }
+            }
         };
-        Poll::Ready(match note {
-            Some(Note::Item(json)) => Some(self.notification(json.get())),
-            Some(Note::Event { seq, json }) => {
-                self.last = Some(seq);
-                Some(self.notification(&json))
+        self.last = last;
+        lagged
+    }
+
+    /// Hands a notification to the socket, which may take its time but not stand still.
+    async fn send(&self, result: &RawValue) -> Result<(), Unsent> {
+        let Some(mut message) = self.notification(result) else { return Ok(()) };
+        let limit = self.link.shared.app.config.slow_reader_timeout;
+        loop {
+            let written = self.link.flow.written();
+            match self.sink.send_timeout(message, limit).await {
+                Ok(()) => return Ok(()),
+                Err(SendTimeoutError::Closed(_)) => return Err(Unsent::Closed),
+                Err(SendTimeoutError::Timeout(unsent)) if self.link.flow.written() != written => {
+                    message = unsent;
+                }
+                Err(SendTimeoutError::Timeout(_)) => return Err(Unsent::Slow),
             }
-            Some(Note::Lagged) => {
-                self.notes = None;
-                self.lagged()
-            }
-            None => {
-                self.notes = None;
-                None
-            }
-        })
+        }
+    }
+
+    /// A whole notification, written once.
+    fn notification(&self, result: &RawValue) -> Option<SubscriptionMessage> {
+        let id = match &self.id {
+            SubscriptionId::Num(number) => SubscriptionId::Num(*number),
+            SubscriptionId::Str(text) => SubscriptionId::Str(Cow::Borrowed(text)),
+        };
+        let message = SubscriptionMessage::new(self.sink.method_name(), id, &result);
+        message.inspect_err(|err| tracing::error!(%err, "a notification was not written")).ok()
+    }
+
+    /// Tells a reader that is too slow where it stands, should it come back in time.
+    async fn last_words(self) {
+        let Some(last) = self.last else { return };
+        let Ok(text) = to_raw_value(&serde_json::json!({ "lagged": { "last_seq": last } })) else {
+            return;
+        };
+        let Some(message) = self.notification(&text) else { return };
+        let limit = self.link.shared.app.config.slow_reader_timeout + LAST_CHANCE;
+        // A socket that takes nothing for so long is closed.
+        let _ = self.sink.send_timeout(message, limit).await;
     }
 }
 
-fn random_id() -> Arc<str> {
-    std::iter::repeat_with(fastrand::alphanumeric).take(LETTERS).collect::<String>().into()
+/// Counts an open subscription.
+struct Counted<'a>(&'a Link);
+
+impl<'a> Counted<'a> {
+    fn new(link: &'a Link) -> Self {
+        link.shared.app.metrics.subscriptions.inc();
+        Self(link)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.shared.app.metrics.subscriptions.dec();
+    }
+}
+
+/// Counts a subscription that a stop waits for.
+struct Winding<'a>(&'a Link);
+
+impl<'a> Winding<'a> {
+    fn new(link: &'a Link) -> Self {
+        link.shared.winding.send_modify(|open| *open += 1);
+        Self(link)
+    }
+}
+
+impl Drop for Winding<'_> {
+    fn drop(&mut self) {
+        self.0.shared.winding.send_modify(|open| *open = open.saturating_sub(1));
+    }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::http::{self, Answer};
-use super::listen::Link;
+use super::link::Link;
 use super::route::{Found, Tree};
 use crate::method::{Entry, Rest};
 use crate::{Error, Result};

@@ -2,56 +2,49 @@
 
 use std::sync::Arc;
 
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
-    UPGRADE,
-};
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{HeaderMap, Method, Request, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tracing::Instrument;
+use tower::Service;
 
 use super::http::{self, Answer};
-use super::listen::Link;
-use super::{pages, socket};
+use super::link::Link;
+use super::pages;
 
 /// Answers a request on the WebSocket port: an upgrade, or a page about this port's health.
 pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answer {
-    let Some(key) = key(&request) else {
+    if !is_upgrade(&request) {
         return match pages::answer(&link, &request).await {
             Some(page) if request.uri().path() != "/" => page,
             _ => upgrade_required(),
         };
-    };
-    let accept = derive_accept_key(key.as_bytes());
-    let span = tracing::Span::current();
-    let serving = async move {
-        match hyper::upgrade::on(request).await {
-            Ok(upgraded) => socket::serve(link, TokioIo::new(upgraded)).await,
-            Err(err) => tracing::debug!(%err, "upgrade failed"),
-        }
-    };
-    tokio::spawn(serving.instrument(span));
-    let mut answer = Answer::default();
-    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = answer.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    if let Ok(accept) = HeaderValue::from_str(&accept) {
-        headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     }
-    answer
+    let mut request = request;
+    request.extensions_mut().insert(Arc::clone(&link));
+    let door = link.shared.doors.ws.clone();
+    // Built anew for each connection: that is what gives it an id of its own.
+    let mut door = door.build(link.shared.doors.methods.clone(), link.shared.doors.stop.clone());
+    match door.call(request).await {
+        Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            link.flow.upgrade();
+            answer.map(|_| Full::default())
+        }
+        Ok(_) => upgrade_required(),
+        Err(err) => {
+            tracing::warn!(%err, "transport");
+            http::plain(StatusCode::INTERNAL_SERVER_ERROR, "the upgrade failed")
+        }
+    }
 }
 
-/// The key of a well-formed upgrade request.
-fn key<B>(request: &Request<B>) -> Option<String> {
+/// Whether this is a well-formed request for an upgrade.
+fn is_upgrade<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
     let version = headers.get(SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let asks =
         has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket");
-    let key = headers.get(SEC_WEBSOCKET_KEY)?.to_str().ok()?;
-    (request.method() == Method::GET && asks && version).then(|| key.to_owned())
+    request.method() == Method::GET && asks && version && headers.contains_key(SEC_WEBSOCKET_KEY)
 }
 
 fn has_token(headers: &HeaderMap, name: hyper::header::HeaderName, token: &str) -> bool {

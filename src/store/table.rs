@@ -271,6 +271,9 @@ pub struct AttemptRow {
     /// Why it failed.
     #[n(8)]
     pub error: Option<String>,
+    /// Whether the coordinator ended it, against which no report counts any more.
+    #[n(9)]
+    pub withdrawn: Option<bool>,
 }
 
 /// A log line.

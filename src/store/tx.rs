@@ -152,6 +152,16 @@ impl<'a> Tx<'a> {
         self.events.truncate(mark.events);
     }
 
+    /// Whether nothing has been staged.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.staged.is_empty() && self.events.is_empty()
+    }
+
+    /// How many rows and events have been staged, to end a batch before it is too large.
+    pub(crate) fn len(&self) -> usize {
+        self.staged.len() + self.events.len()
+    }
+
     pub(super) fn finish(self) -> Batch {
         Batch {
             number: self.before.number + 1,

@@ -112,7 +112,7 @@ async fn a_message_that_is_too_large_is_refused() {
     socket.0.send(Message::text(large)).await.unwrap();
     let refused = socket.hear().await.unwrap();
     assert_eq!((code_of(&refused), &refused["id"]), (-32005, &Value::Null));
-    assert!(socket.hear().await.is_none(), "and the connection is closed");
+    assert_eq!(socket.ask(&call(2, "system.ping")).await["result"], true, "and all goes on");
 }
 
 #[tokio::test]
@@ -169,6 +169,40 @@ async fn calls_in_flight_are_bounded_and_the_rest_waits() {
         assert_eq!(socket.hear().await.unwrap()["result"], "late");
     }
     assert!(socket.hear().await.is_none());
+}
+
+#[tokio::test]
+async fn whatever_has_been_answered_or_wants_no_answer_makes_room() {
+    let server = TestServer::serving(&METHODS, |config| config.max_in_flight = 2).await;
+    let mut socket = server.socket().await;
+    let ping = call(1, "system.ping");
+    let note = r#"{"jsonrpc":"2.0","method":"system.ping"}"#;
+    let broken = call(2, "test.broken");
+    let unknown = call(3, "no.such");
+    let batch = format!("[{ping},{note},{broken}]");
+    let odd = r#"{"jsonrpc":"2.0","id":-1,"method":"system.ping"}"#;
+    for _ in 0..5 {
+        for message in [&ping, &broken, &unknown, &batch, odd, "{}", "nope", "[]", "3"] {
+            socket.say(message).await;
+            socket.say(note).await;
+            assert!(socket.hear().await.is_some(), "{message}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_connection_drops_its_calls() {
+    let server = TestServer::serving(&METHODS, |_| {}).await;
+    let mut socket = server.socket().await;
+    socket.say(&call(1, "test.stuck")).await;
+    assert_eq!(socket.ask(&call(2, "system.ping")).await["result"], true);
+    drop(socket);
+    let ended = async {
+        while server.app.metrics.connections.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(crate::server::PATIENCE, ended).await.unwrap();
 }
 
 #[tokio::test]

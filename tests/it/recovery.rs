@@ -59,6 +59,21 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Asks it to stop, and waits until it has: its exit code.
+    async fn stop(&mut self) -> Option<i32> {
+        let id = i32::try_from(self.child.id()).unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGTERM).unwrap();
+        let ended = async {
+            loop {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return status.code();
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(PATIENCE, ended).await.expect("it stops in time")
+    }
+
     async fn line(&self) -> Line {
         Line::open(self.ws).await
     }
@@ -173,6 +188,36 @@ async fn what_was_under_way_goes_on_after_a_crash() {
 }
 
 #[tokio::test]
+async fn a_graceful_stop_leaves_runners_what_they_have() {
+    let (dir, mut process) = begin(60).await;
+    let mut line = process.line().await;
+    let mut runner = FakeRunner::attach_at(process.ws, 5, json!({ "slots": 2 })).await;
+    line.ask("flow.submit", submission(7, &[job(1, &[]), job(2, &[1])])).await.unwrap();
+    let one = runner.given_job(1).await;
+    runner.start(&one).await;
+    drop(line);
+    let stopping = process.stop();
+    let told = async {
+        let reason = runner.detached().await;
+        drop(runner);
+        reason
+    };
+    let (code, reason) = tokio::join!(stopping, told);
+    assert_eq!(code, Some(0));
+    assert!(reason.contains("shutting down"), "{reason}");
+    check(dir.path());
+    let process = Process::start(dir.path(), 60).await;
+    let hello = json!({ "slots": 2, "in_hand": [one] });
+    let mut runner = FakeRunner::attach_at(process.ws, 5, hello).await;
+    runner.finish(&one, json!({})).await;
+    assert_eq!(runner.work().await, 2);
+    let mut line = process.line().await;
+    until(&mut line, "flow.load", flow_key(7), |flow| flow["status"] == "Finished").await;
+    assert_eq!(states(&mut line, 1).await, ["Finished"]);
+    sound_log_at(process.ws).await;
+}
+
+#[tokio::test]
 async fn work_of_a_runner_that_does_not_return_after_a_crash_goes_to_another() {
     let (dir, mut process) = begin(1).await;
     let mut line = process.line().await;
@@ -261,6 +306,33 @@ async fn execute(ws: SocketAddr, mut in_hand: BTreeSet<String>) -> BTreeSet<Stri
     }
 }
 
+/// Waits until all of these flows have finished, for as long as anything happens.
+async fn all_finish(line: &mut Line, flows: &BTreeSet<u32>) {
+    let mut left: Vec<u32> = flows.iter().copied().collect();
+    let (mut latest, mut quiet) = (Value::Null, 0);
+    while let Some(flow) = left.last().copied() {
+        let loaded = line.ask("flow.load", flow_key(flow)).await.unwrap();
+        if loaded["status"] == "Finished" {
+            left.pop();
+            continue;
+        }
+        let mut page = line.ask("events.list", json!({ "since": 0, "limit": 1 })).await.unwrap();
+        let now = page["latest"].take();
+        quiet = if now == latest { quiet + 1 } else { 0 };
+        latest = now;
+        if quiet > 1_000 {
+            let mut why = Vec::new();
+            for id in loaded["jobs"].as_array().unwrap() {
+                let key = with(&job_key(0), "id", id.clone());
+                why.push(line.ask("job.explain", key.clone()).await.unwrap());
+                why.push(line.ask("job.attempts", key).await.unwrap());
+            }
+            panic!("flow {flow} does not end: {}", Value::from(why));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
     let (dir, mut process) = begin(60).await;
@@ -277,7 +349,7 @@ async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
             tokio::spawn(submit(process.ws, 5_001 + round * 10_000, done)),
         ];
         let runner = tokio::spawn(execute(process.ws, in_hand));
-        let mut left = fastrand::u32(50..400);
+        let mut left = fastrand::u32(30..150);
         while let Some(next) = timeout(PATIENCE, told.recv()).await.expect("something is done") {
             match next {
                 Done::Job(id) => jobs.insert(id),
@@ -307,9 +379,7 @@ async fn no_crash_loses_what_was_acknowledged_or_does_anything_twice() {
     }
     let runner = tokio::spawn(execute(process.ws, in_hand));
     let mut line = process.line().await;
-    for flow in &flows {
-        until(&mut line, "flow.load", flow_key(*flow), |flow| flow["status"] == "Finished").await;
-    }
+    all_finish(&mut line, &flows).await;
     let idle = |stats: &Value| stats["busy"] == 0;
     until(&mut line, "runner.status", json!({ "context_id": 1, "id": 5 }), idle).await;
     let mut ends = BTreeMap::<String, u32>::new();

@@ -237,7 +237,7 @@ async fn a_job_is_cancelled_in_every_state() {
     runner.start(&four).await;
     cancel(4).await;
     let five = runner.given_job(5).await;
-    assert_eq!(runner.cancelled().await.0, json!([four]), "order of tokens");
+    assert_eq!(runner.cancelled().await.0, json!([four]));
     runner.finish(&five, json!({ "a": "b" })).await;
     let finished = load_job(&server, 5).await;
     let changed = server.rpc("job.cancel", with(&job_key(5), "reason", json!("late"))).await;
@@ -415,8 +415,8 @@ async fn a_single_job_runs_when_what_it_needs_has_finished() {
 #[tokio::test]
 async fn what_a_job_waits_for_is_named() {
     let server = Core::start().await;
-    let python = with(&job(3, &[]), "script_type", json!("V"));
-    submit(&server, 7, &[job(1, &[]), job(2, &[1]), python, job(4, &[])]).await;
+    let foreign = with(&job(3, &[]), "script_type", json!("V"));
+    submit(&server, 7, &[job(1, &[]), job(2, &[1]), foreign, job(4, &[])]).await;
     assert_eq!(kinds(&server, 1).await, ["runner"]);
     let mut runner = FakeRunner::attach(&server, 5, 1).await;
     let one = runner.given_job(1).await;

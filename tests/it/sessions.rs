@@ -251,6 +251,25 @@ async fn a_runner_that_comes_back_in_time_keeps_its_work() {
 }
 
 #[tokio::test]
+async fn losses_in_a_row_are_bounded_and_do_not_use_up_retries() {
+    let server = Core::start().await;
+    let mut runner = FakeRunner::attach(&server, 5, 1).await;
+    submit(&server, 7, &[job(1, &[])]).await;
+    for attempt in 1..=11 {
+        assert_eq!(runner.given().await["attempt"], attempt);
+        assert_eq!(load_job(&server, 1).await["status"], "Dispatched");
+        // It comes back without it.
+        runner = FakeRunner::attach_at(server.at.ws, 5, json!({})).await;
+        let (tokens, _) = runner.cancelled().await;
+        assert_eq!(tokens.as_array().unwrap().len(), 1);
+    }
+    flow_is(&server, 7, "Error").await;
+    assert_eq!(attempt_states(&server, 1).await, ["Lost"; 11]);
+    assert!(load_job(&server, 1).await["result"]["error"].is_string());
+    sound_log(&server).await;
+}
+
+#[tokio::test]
 async fn a_heartbeat_answers_what_to_stop() {
     let server = Core::start().await;
     let mut runner = FakeRunner::attach(&server, 5, 2).await;

@@ -188,7 +188,7 @@ mod tests {
             .iter()
             .filter_map(|note| match note {
                 Note::Item(json) => Some(json.get()),
-                Note::Event { .. } | Note::Lagged => None,
+                Note::Event(_) | Note::Lagged => None,
             })
             .collect();
         assert_eq!(

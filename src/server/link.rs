@@ -1,0 +1,133 @@
+//! One TCP connection: who is on it, and how much of it is under way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use futures_util::task::AtomicWaker;
+use jsonrpsee::server::Extensions;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+
+use super::Shared;
+use crate::app::{Caller, Cx};
+
+/// Which of the two ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Port {
+    Http,
+    Ws,
+}
+
+/// One TCP connection, for as long as anything of it lives.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) shared: Arc<Shared>,
+    pub(super) port: Port,
+    pub(super) caller: Caller,
+    /// Unique while the process lives.
+    pub(super) connection: u64,
+    pub(super) killed: watch::Receiver<()>,
+    pub(super) flow: Flow,
+    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _alive: mpsc::Sender<()>,
+}
+
+impl Link {
+    /// The connection that a call came by.
+    pub(super) fn of(extensions: &Extensions) -> Option<&Arc<Self>> {
+        extensions.get()
+    }
+
+    /// What a call by this connection sees.
+    pub(super) fn cx(&self) -> Cx {
+        let app = Arc::clone(&self.shared.app);
+        Cx { app, caller: self.caller, connection: self.connection }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.app.metrics.connections.dec();
+    }
+}
+
+/// How much of a connection is under way: messages in, bytes out.
+#[derive(Debug, Default)]
+pub(super) struct Flow {
+    /// From now on what is read are WebSocket frames.
+    upgraded: AtomicBool,
+    /// Messages that have been read and not been answered.
+    busy: AtomicU32,
+    /// The socket takes nothing at the moment.
+    blocked: AtomicBool,
+    /// Bytes that the socket has taken.
+    written: AtomicU64,
+    /// Who waits for all that to get better.
+    reader: AtomicWaker,
+}
+
+impl Flow {
+    pub(super) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
+    }
+
+    /// A message goes to be answered.
+    pub(super) fn begin(&self) {
+        self.busy.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One has been answered.
+    fn end(&self) {
+        let less = |busy: u32| busy.checked_sub(1);
+        // What came with the handshake was never counted.
+        let _ = self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        self.reader.wake();
+    }
+
+    /// Whether nothing more should be read, for now; wakes `waker` when that may have changed.
+    pub(super) fn is_full(&self, most: u32, waker: &std::task::Waker) -> bool {
+        let full =
+            || self.busy.load(Ordering::Acquire) >= most || self.blocked.load(Ordering::Acquire);
+        full() && {
+            self.reader.register(waker);
+            full()
+        }
+    }
+
+    /// The socket has taken so many bytes.
+    pub(super) fn took(&self, bytes: usize) {
+        self.written.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if self.blocked.swap(false, Ordering::AcqRel) {
+            self.reader.wake();
+        }
+    }
+
+    /// The socket takes nothing.
+    pub(super) fn block(&self) {
+        self.blocked.store(true, Ordering::Release);
+    }
+
+    /// Bytes that the socket has taken so far: how a slow reader is told from one that is stuck.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+}
+
+/// A message being answered; dropping it makes room for another.
+#[derive(Debug)]
+pub(super) struct Slot(Arc<Link>);
+
+impl Slot {
+    pub(super) fn of(extensions: &Extensions) -> Option<Self> {
+        Link::of(extensions).cloned().map(Self)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.flow.end();
+    }
+}
