@@ -14,8 +14,8 @@ use super::methods;
 use crate::face;
 
 const AFTER: &str = "\
-Every method of the interface is a command too: `muster job load --context-id 1 --caller-id 2 --id 3`;
-`muster methods` lists them.
+Every method of the interface is a command too, such as `muster job load --context-id 1
+--caller-id 2 --id 3`; `muster methods` lists them.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied, 5 conflict, 6 unreachable, 7 time-out,
 8 job or flow failed.";
@@ -152,7 +152,12 @@ fn flow() -> Command {
 fn call() -> Command {
     Command::new("call")
         .about("Calls any method, and prints its result")
-        .arg(Arg::new("method").value_name("METHOD").required(true))
+        .arg(
+            Arg::new("method")
+                .value_name("METHOD")
+                .required(true)
+                .help("Its name, such as flow.load; see `muster methods`"),
+        )
         .arg(
             Arg::new("params")
                 .value_name("PARAMS")
@@ -227,7 +232,7 @@ fn backup() -> Command {
 }
 
 fn restore() -> Command {
-    let file = Arg::new("file").value_name("FILE").required(true);
+    let file = Arg::new("file").value_name("FILE").required(true).help("What a backup wrote");
     let command = Command::new("restore")
         .about("Reads a backup into an empty data directory")
         .arg(file.value_parser(value_parser!(PathBuf)).value_hint(ValueHint::FilePath))

@@ -23,7 +23,12 @@ pub(super) fn submit(matches: &ArgMatches) -> Result {
         if matches.get_flag("prepare") {
             flow_run::prepare(&peer, &plan).await?;
         }
-        let submitted = flow_run::submit(&peer, &plan, key).await?;
+        let submitted = flow_run::submit(&peer, &plan, key).await.map_err(|mut failure| {
+            if failure.is_not_found() && !matches.get_flag("prepare") {
+                failure.message.push_str("; --prepare creates what the flow needs");
+            }
+            failure
+        })?;
         if !matches.get_flag("wait") {
             return output::answer(&submitted.flow, json);
         }

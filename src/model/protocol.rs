@@ -17,7 +17,7 @@ pub type Inputs = BTreeMap<u32, BTreeMap<String, String>>;
 /// runner needs) on the runner's.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-#[schemars(rename = "RunnerNotification")]
+#[schemars(rename = "RunnerNotification", description = "What a runner that is attached is told.")]
 pub enum Notification<M> {
     /// Work: one attempt at each job of the message.
     Jobs {

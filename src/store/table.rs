@@ -60,6 +60,7 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(ACTIVE),
     AnyTable::of(IDEMPOTENCY),
     AnyTable::of(IDEMPOTENCY_AGE),
+    AnyTable::of(PROBES),
 ];
 
 /// A tenant.

@@ -245,7 +245,7 @@ fn a_submitted_flow_is_followed_to_its_end() {
     let flow = example("wordcount.toml");
     let url = ["--url", &server.http];
     let submit = |more: &[&str]| place.run(&[&["flow", "submit", &flow], &url[..], more].concat());
-    submit(&[]).fails(3, "context 1");
+    submit(&[]).fails(3, "context 1 not found (-32001); --prepare creates");
     let out = submit(&["--prepare", "--wait"]).passes();
     assert!(out.starts_with("2557 words"), "{out}");
     let status =

@@ -9,6 +9,7 @@ mod calls;
 mod cli;
 mod context;
 mod events;
+mod examples;
 mod fake_runner;
 mod flow;
 mod gates;

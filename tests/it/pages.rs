@@ -13,6 +13,7 @@ async fn health_readiness_and_metrics_answer() {
     for path in ["/ready", "/readyz"] {
         assert_eq!(server.raw("GET", path, "").await, (200, json!({ "status": "ready" })));
     }
+    assert_eq!(server.app.store.check().unwrap().problems, [""; 0], "asking leaves no odd row");
     server.ask("system.ping", json!({})).await;
     server.ask("system.ping", json!([1])).await;
     let (status, text) = server.exchange(server.at.http, "GET", "/metrics", &[], b"").await;

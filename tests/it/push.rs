@@ -126,7 +126,8 @@ static DEFS: &[Def] = &[
 static METHODS: LazyLock<Vec<Entry>> =
     LazyLock::new(|| DEFS.iter().enumerate().map(Entry::new).collect());
 
-fn call(id: u32, method: &str, params: Value) -> String {
+fn call(id: u32, method: &str, params: impl Into<Value>) -> String {
+    let params: Value = params.into();
     json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string()
 }
 

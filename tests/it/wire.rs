@@ -126,7 +126,7 @@ async fn typed_clients_work_over_both_transports() {
     assert!(muster::client::call(&ws, Ping {}).await.unwrap());
     let document = muster::client::call(&ws, Discover::default()).await.unwrap();
     let served = format!("ws://{}/", server.at.ws);
-    assert_eq!(document["servers"][1]["url"], served.as_str(), "the address that is served");
+    assert_eq!(document.0["servers"][1]["url"], served.as_str(), "the address that is served");
     assert!(ws.request::<bool, _>("system_ping", rpc_params![]).await.unwrap());
 }
 
