@@ -47,7 +47,7 @@ impl Def {
     pub const fn call<M: Method>() -> Self {
         let run = Run::Call(|cx, params| {
             let method: M = misfit::parse(params)?;
-            Ok(Box::pin(async move { json(&method.call(cx).await?) }))
+            Ok(Box::pin(async move { M::render(method.call(cx).await?) }))
         });
         Self {
             spec: M::SPEC,

@@ -38,6 +38,13 @@ pub trait Method: Serialize + DeserializeOwned + JsonSchema + Send + 'static {
     const SPEC: Spec;
     /// Runs it.
     fn call(self, cx: Cx) -> impl Future<Output = Result<Self::Output>> + Send;
+    /// The result as it goes on the wire; for a result that holds its text already.
+    ///
+    /// # Errors
+    /// [`Error::Bug`](crate::Error::Bug) when it does not serialise.
+    fn render(output: Self::Output) -> Result<Json> {
+        entry::json(&output)
+    }
 }
 
 /// A call with many answers, over WebSocket.

@@ -1,5 +1,6 @@
 //! Events: what is told to subscribers, and the filters they choose by.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::Millis;
@@ -12,7 +13,7 @@ pub struct Event {
     /// When it was committed.
     pub at: Millis,
     /// What the change is called, such as `job.status`.
-    pub kind: String,
+    pub kind: Cow<'static, str>,
     /// The tenant it belongs to.
     pub context_id: Option<u32>,
     /// What it is about, as a path such as `job/1/42/3`.

@@ -151,7 +151,8 @@ fn put_event(out: &mut Vec<u8>, event: &Event) {
     if let Some(context) = event.context_id {
         out.extend_from_slice(&context.to_le_bytes());
     }
-    let texts = [Some(&event.kind), Some(&event.subject), event.group.as_ref(), Some(&event.data)];
+    let group = event.group.as_deref();
+    let texts = [Some(&*event.kind), Some(&event.subject), group, Some(&event.data)];
     for text in texts.into_iter().flatten() {
         put_bytes(out, text.as_bytes());
     }
@@ -164,7 +165,7 @@ fn take_event(bytes: &mut &[u8], seq: u64) -> Option<Event> {
         0 => None,
         _ => Some(u32::from_le_bytes(*take(bytes, 4)?.first_chunk()?)),
     };
-    let kind = take_text(bytes)?;
+    let kind = take_text(bytes)?.into();
     let subject = take_text(bytes)?;
     let group = match flags & 2 {
         0 => None,
@@ -235,7 +236,7 @@ mod tests {
             |(at, kind, context_id, subject, group, data)| Event {
                 seq: 0,
                 at,
-                kind,
+                kind: kind.into(),
                 context_id,
                 subject,
                 group,

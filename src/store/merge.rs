@@ -8,45 +8,62 @@ use super::batch::{Changes, Value};
 use super::state::Found;
 use super::{KeyBytes, StoreError};
 
+/// A place in sled, and the row that comes next there.
+///
+/// It sees sled as it was, more or less: what sled is given later it may miss.
+pub(super) struct Place {
+    rows: sled::Iter,
+    next: Option<(sled::IVec, sled::IVec)>,
+}
+
+impl Place {
+    pub(super) fn new(disk: &sled::Tree, start: Bound<&[u8]>) -> Result<Self, StoreError> {
+        let mut rows = disk.range::<&[u8], _>((start, Bound::Unbounded));
+        let next = rows.next().transpose()?;
+        Ok(Self { rows, next })
+    }
+
+    fn advance(&mut self) -> Result<Option<(sled::IVec, sled::IVec)>, StoreError> {
+        Ok(std::mem::replace(&mut self.next, self.rows.next().transpose()?))
+    }
+}
+
 /// Rows of several layers in key order; where two have the same key, the upper one counts.
 pub(super) struct Merge<'m> {
     maps: Vec<Peekable<btree_map::Range<'m, KeyBytes, Option<Value>>>>,
-    disk: sled::Iter,
-    next: Option<(sled::IVec, sled::IVec)>,
-    prefix: &'m KeyBytes,
+    disk: &'m mut Place,
+    prefix: &'m [u8],
     /// The key of the last row that was handed out.
     pub(super) last: Option<KeyBytes>,
-    started: bool,
 }
 
 impl<'m> Merge<'m> {
+    /// `disk` must be at `start` as well.
     pub(super) fn new(
         maps: &[&'m Changes],
-        disk: &sled::Tree,
+        disk: &'m mut Place,
         prefix: &'m KeyBytes,
         start: Bound<&[u8]>,
     ) -> Self {
+        let prefix = prefix.as_slice();
         let range = |map: &&'m Changes| map.range::<[u8], _>((start, Bound::Unbounded)).peekable();
-        Self {
-            maps: maps.iter().map(range).collect(),
-            disk: disk.range::<&[u8], _>((start, Bound::Unbounded)),
-            next: None,
-            prefix,
-            last: None,
-            started: false,
-        }
+        // A layer without such rows would be looked at once per row.
+        let mut maps: Vec<_> = maps.iter().map(range).collect();
+        maps.retain_mut(|map| {
+            map.peek().is_some_and(|(key, _)| key.as_slice().starts_with(prefix))
+        });
+        Self { maps, disk, prefix, last: None }
     }
 
     /// The next row; one without a value has been removed.
     pub(super) fn next(&mut self) -> Result<Option<(KeyBytes, Option<Found>)>, StoreError> {
-        if !self.started {
-            self.started = true;
-            self.next = self.disk.next().transpose()?;
+        if self.maps.is_empty() {
+            return self.next_of_disk();
         }
         let upper =
             self.maps.iter_mut().filter_map(|map| map.peek().map(|(key, _)| key.as_slice()));
-        let lowest = upper.chain(self.next.as_ref().map(|(key, _)| &**key)).min();
-        let Some(key) = lowest.filter(|key| key.starts_with(self.prefix.as_slice())) else {
+        let lowest = upper.chain(self.disk.next.as_ref().map(|(key, _)| &**key)).min();
+        let Some(key) = lowest.filter(|key| key.starts_with(self.prefix)) else {
             return Ok(None);
         };
         let key = KeyBytes::from(key);
@@ -56,13 +73,22 @@ impl<'m> Merge<'m> {
                 found.get_or_insert_with(|| value.clone().map(Found::Memory));
             }
         }
-        if self.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice()) {
-            let row = std::mem::replace(&mut self.next, self.disk.next().transpose()?);
-            if let Some((_, value)) = row {
-                found.get_or_insert(Some(Found::Disk(value)));
-            }
+        if self.disk.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice())
+            && let Some((_, value)) = self.disk.advance()?
+        {
+            found.get_or_insert(Some(Found::Disk(value)));
         }
         self.last = Some(key.clone());
         Ok(Some((key, found.flatten())))
+    }
+
+    fn next_of_disk(&mut self) -> Result<Option<(KeyBytes, Option<Found>)>, StoreError> {
+        if self.disk.next.as_ref().is_none_or(|(key, _)| !key.starts_with(self.prefix)) {
+            return Ok(None);
+        }
+        let Some((key, value)) = self.disk.advance()? else { return Ok(None) };
+        let key = KeyBytes::from(&*key);
+        self.last = Some(key.clone());
+        Ok(Some((key, Some(Found::Disk(value)))))
     }
 }

@@ -31,7 +31,7 @@ mod tests;
 
 use std::fmt;
 use std::fs::File;
-use std::ops::{Bound, ControlFlow};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -53,6 +53,7 @@ pub use tx::{Draft, Tx};
 use self::commit::Submission;
 use self::core::Core;
 use self::segment::Segments;
+use self::state::Walk;
 use crate::Error;
 use crate::model::Millis;
 
@@ -298,24 +299,18 @@ impl Store {
         at_once: usize,
         mut visit: impl FnMut(K, V) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
-        let prefix = table.prefix(prefix);
-        let mut next = after.map(|key| table.key(key));
+        let mut walk = Walk::new(table.prefix(prefix), after.map(|key| table.key(key)));
         let mut found = Vec::new();
         loop {
-            let start = match &next {
-                Some(key) => Bound::Excluded(key.as_slice()),
-                None => Bound::Included(prefix.as_slice()),
-            };
-            let more = self.core.state.rows(&[], &prefix, start, at_once, &mut found)?;
+            let more = self.core.state.rows(&[], &mut walk, at_once, &mut found)?;
             for (key, value) in found.drain(..) {
                 let row = self.core.decode(table, &value)?;
                 if visit(table.parse(key.as_slice())?, row).is_break() {
                     return Ok(());
                 }
             }
-            match more {
-                Some(last) => next = Some(last),
-                None => return Ok(()),
+            if !more {
+                return Ok(());
             }
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::batch::{Changes, Position, Value};
-use super::merge::Merge;
+use super::merge::{Merge, Place};
 use super::{KeyBytes, StoreError};
 
 /// Rows read under one lock.
@@ -51,6 +51,8 @@ struct Layers {
     active_bytes: u64,
     frozen: Option<Arc<Frozen>>,
     position: Position,
+    /// Counts how often rows have left memory for sled: places in sled from before are outdated.
+    moved: u64,
 }
 
 /// Changes on their way to sled.
@@ -75,6 +77,23 @@ impl Deref for Found {
             Self::Memory(value) => value,
             Self::Disk(value) => value,
         }
+    }
+}
+
+/// A walk over the rows below a prefix, page by page.
+pub(super) struct Walk {
+    prefix: KeyBytes,
+    /// The last key handed out, or the one to begin after.
+    after: Option<KeyBytes>,
+    /// Where it is in sled, as long as sled has got no rows from memory since.
+    place: Option<(u64, Place)>,
+    done: bool,
+}
+
+impl Walk {
+    /// Over the rows below `prefix` and after `after`.
+    pub(super) const fn new(prefix: KeyBytes, after: Option<KeyBytes>) -> Self {
+        Self { prefix, after, place: None, done: false }
     }
 }
 
@@ -139,31 +158,48 @@ impl State {
         Ok(self.disk()?.rows.get(key)?.map(Found::Disk))
     }
 
-    /// Appends rows below `prefix` from `start` to `out`, with what `above` puts over them.
+    /// Appends the next rows of a walk to `out`, with what `above` puts over them.
     ///
-    /// `above` is newest first. Returns where to go on, unless there is no more.
+    /// `above` is newest first. Tells whether there may be more.
     pub(super) fn rows(
         &self,
         above: &[&Changes],
-        prefix: &KeyBytes,
-        start: Bound<&[u8]>,
+        walk: &mut Walk,
         limit: usize,
         out: &mut Vec<(KeyBytes, Found)>,
-    ) -> Result<Option<KeyBytes>, StoreError> {
+    ) -> Result<bool, StoreError> {
+        if walk.done {
+            return Ok(false);
+        }
         let layers = self.layers.read();
         let disk = self.disk()?;
+        let start = match &walk.after {
+            Some(key) => Bound::Excluded(key.as_slice()),
+            None => Bound::Included(walk.prefix.as_slice()),
+        };
+        let place = match &mut walk.place {
+            Some((moved, place)) if *moved == layers.moved => place,
+            place => &mut place.insert((layers.moved, Place::new(&disk.rows, start)?)).1,
+        };
         let mut maps = above.to_vec();
         maps.push(&layers.active);
         maps.extend(layers.frozen.as_ref().map(|frozen| &frozen.changes));
-        let mut merge = Merge::new(&maps, &disk.rows, prefix, start);
+        let mut merge = Merge::new(&maps, place, &walk.prefix, start);
         for _ in 0..limit.min(PAGE) {
             match merge.next()? {
                 Some((key, Some(value))) => out.push((key, value)),
                 Some((_, None)) => {}
-                None => return Ok(None),
+                None => {
+                    walk.done = true;
+                    walk.place = None;
+                    return Ok(false);
+                }
             }
         }
-        Ok(merge.last)
+        if let Some(last) = merge.last {
+            walk.after = Some(last);
+        }
+        Ok(true)
     }
 
     /// Hands every stored row, whatever its table, to `visit`, in key order.
@@ -180,19 +216,14 @@ impl State {
         prefix: &KeyBytes,
         mut visit: impl FnMut(&KeyBytes, &[u8]) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
-        let (mut next, mut found) = (None::<KeyBytes>, Vec::new());
+        let (mut walk, mut found) = (Walk::new(prefix.clone(), None), Vec::new());
         loop {
-            let start = match &next {
-                Some(key) => Bound::Excluded(key.as_slice()),
-                None => Bound::Included(prefix.as_slice()),
-            };
-            let more = self.rows(&[], prefix, start, PAGE, &mut found)?;
+            let more = self.rows(&[], &mut walk, PAGE, &mut found)?;
             for (key, value) in found.drain(..).filter(|(key, _)| key.as_slice() != POSITION) {
                 visit(&key, &value)?;
             }
-            match more {
-                Some(last) => next = Some(last),
-                None => return Ok(()),
+            if !more {
+                return Ok(());
             }
         }
     }
@@ -237,7 +268,11 @@ impl State {
     fn store(&self, frozen: &Frozen) -> Result<(), StoreError> {
         let rows = frozen.changes.iter().map(|(key, value)| (key, value.as_deref()));
         self.write(rows, frozen.position)?;
-        let done = self.layers.write().frozen.take();
+        let done = {
+            let mut layers = self.layers.write();
+            layers.moved += 1;
+            layers.frozen.take()
+        };
         drop(done);
         Ok(())
     }
@@ -289,6 +324,7 @@ impl State {
         if from < until {
             catch_up(&disk, from, until)?;
         }
+        self.layers.write().moved += 1;
         *self.disk.write() = Some(disk);
         Ok(())
     }

@@ -437,10 +437,40 @@ impl<K, V: Row> Table<K, V> {
         Ok(Arc::from(buffer.as_slice()))
     }
 
+    /// The value made ready to be stored, outside of the one thread that stores.
+    ///
+    /// # Errors
+    /// When it does not encode.
+    pub fn encoded(&self, value: &V) -> Result<Encoded<V>, StoreError> {
+        Ok(Encoded { bytes: self.encode(value, &mut Vec::with_capacity(512))?, of: PhantomData })
+    }
+
     /// The value, from what follows its first byte.
     pub(super) fn decode(&self, bytes: &[u8]) -> Result<V, StoreError> {
         minicbor::decode(bytes)
             .map_err(|e| StoreError::Value { table: self.name, reason: e.to_string() })
+    }
+}
+
+/// A value as it is stored.
+pub struct Encoded<V> {
+    pub(super) bytes: Arc<[u8]>,
+    of: PhantomData<fn() -> V>,
+}
+
+impl<V> std::fmt::Debug for Encoded<V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Encoded").field("bytes", &self.bytes.len()).finish()
+    }
+}
+
+impl<V: Row> Encoded<V> {
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// When it does not decode.
+    pub fn read<K>(&self, table: Table<K, V>) -> Result<V, StoreError> {
+        table.decode(self.bytes.get(1..).unwrap_or_default())
     }
 }
 

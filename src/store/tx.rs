@@ -1,12 +1,12 @@
 //! A batch in the making: reads see what it has staged, and it can step back.
 
-use std::ops::Bound;
 use std::sync::Arc;
 
 use super::batch::{Batch, Changes, Logged, Position, Value};
 use super::blob::LARGE;
 use super::core::Core;
-use super::{Key, KeyBytes, Row, StoreError, Table};
+use super::state::Walk;
+use super::{Encoded, Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
 use crate::model::event::Event;
 
@@ -63,6 +63,16 @@ impl<'a> Tx<'a> {
         }
     }
 
+    /// Whether there is a row.
+    pub fn has<K: Key, V>(&self, table: Table<K, V>, key: &K) -> Result<bool, StoreError> {
+        let key = table.key(key);
+        let mut layers = std::iter::once(&self.staged).chain(self.in_flight.iter().map(|c| &**c));
+        match layers.find_map(|changes| changes.get(&key)) {
+            Some(staged) => Ok(staged.is_some()),
+            None => Ok(self.core.state.get(&key)?.is_some()),
+        }
+    }
+
     /// Reads one value.
     pub fn get<K: Key, V: Row>(
         &self,
@@ -88,22 +98,15 @@ impl<'a> Tx<'a> {
     ) -> Result<Vec<(K, V)>, StoreError> {
         let mut above = vec![&self.staged];
         above.extend(self.in_flight.iter().map(|changes| &**changes));
-        let prefix = table.prefix(prefix);
-        let mut next = after.map(|key| table.key(key));
+        let mut walk = Walk::new(table.prefix(prefix), after.map(|key| table.key(key)));
         let (mut found, mut rows) = (Vec::new(), Vec::new());
         while rows.len() < limit {
-            let start = match &next {
-                Some(key) => Bound::Excluded(key.as_slice()),
-                None => Bound::Included(prefix.as_slice()),
-            };
-            let more =
-                self.core.state.rows(&above, &prefix, start, limit - rows.len(), &mut found)?;
+            let more = self.core.state.rows(&above, &mut walk, limit - rows.len(), &mut found)?;
             for (key, value) in found.drain(..) {
                 rows.push((table.parse(key.as_slice())?, self.core.decode(table, &value)?));
             }
-            match more {
-                Some(last) => next = Some(last),
-                None => break,
+            if !more {
+                break;
             }
         }
         Ok(rows)
@@ -122,6 +125,12 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
+    /// Stages a value that was encoded before.
+    pub fn put_encoded<K: Key, V>(&mut self, table: Table<K, V>, key: &K, value: &Encoded<V>) {
+        self.large |= value.bytes.len() > LARGE;
+        self.stage(table.key(key), Some(Arc::clone(&value.bytes)));
+    }
+
     /// Stages a removal.
     pub fn remove<K: Key, V>(&mut self, table: Table<K, V>, key: &K) {
         self.stage(table.key(key), None);
@@ -131,7 +140,7 @@ impl<'a> Tx<'a> {
     pub fn emit(&mut self, at: Millis, draft: Draft) {
         let Draft { kind, context_id, subject, group, data } = draft;
         let seq = self.position().seq + 1;
-        let event = Event { seq, at, kind: kind.to_owned(), context_id, subject, group, data };
+        let event = Event { seq, at, kind: kind.into(), context_id, subject, group, data };
         self.events.push(Arc::new(Logged::new(event)));
     }
 

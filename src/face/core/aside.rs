@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::sync::Semaphore;
 
+use crate::method::Json;
 use crate::{Error, Result};
 
 /// Pages of lists that are read at once.
@@ -60,6 +61,20 @@ impl<T> Rendered<T> {
     pub fn new(value: &impl Serialize) -> Result<Self> {
         let text = to_raw_value(value).map_err(|err| Error::Bug(err.to_string()))?;
         Ok(Self { text, of: PhantomData })
+    }
+
+    /// What was rendered before.
+    ///
+    /// # Errors
+    /// [`Error::Bug`] when it is not JSON.
+    pub fn of_text(text: String) -> Result<Self> {
+        let text = RawValue::from_string(text).map_err(|err| Error::Bug(err.to_string()))?;
+        Ok(Self { text, of: PhantomData })
+    }
+
+    /// The text as it is: another copy of a large one would be felt.
+    pub fn into_json(self) -> Json {
+        self.text
     }
 }
 

@@ -147,7 +147,7 @@ fn wire(event: &crate::model::event::Event) -> Result<Event> {
     Ok(Event {
         seq: Some(event.seq),
         at: event.at,
-        kind: event.kind.clone(),
+        kind: event.kind.to_string(),
         context_id: event.context_id,
         subject: event.subject.clone(),
         data: data.map_err(|err| Error::Bug(format!("event {}: {err}", event.seq)))?,

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::aside::{Rendered, far_aside};
 use super::{ScriptType, flow, job, members};
 use crate::app::Cx;
-use crate::method::{Access, Def, Method, Spec, Verb};
+use crate::method::{Access, Def, Json, Method, Spec, Verb};
 use crate::model::dag;
 use crate::model::task::Language;
 use crate::store::{FLOWS, FlowRow, JOBS, Store};
@@ -62,6 +62,10 @@ impl Method for Dag {
             Code::DagCycleDetected,
         ])
         .single();
+
+    fn render(output: Rendered<FlowDag>) -> Result<Json> {
+        Ok(output.into_json())
+    }
 
     async fn call(self, cx: Cx) -> Result<Rendered<FlowDag>> {
         let key = (self.context_id, self.id);
@@ -125,6 +129,12 @@ impl<T> Lists<T> {
         self.ends.push(self.items.len());
     }
 
+    fn append(&mut self, other: Self) {
+        let begin = self.items.len();
+        self.items.extend(other.items);
+        self.ends.extend(other.ends.into_iter().map(|end| begin + end));
+    }
+
     fn iter(&self) -> impl Iterator<Item = &[T]> {
         let begins = std::iter::once(0).chain(self.ends.iter().copied());
         begins.zip(&self.ends).map(|(begin, &end)| self.items.get(begin..end).unwrap_or_default())
@@ -133,10 +143,24 @@ impl<T> Lists<T> {
 
 impl Jobs {
     pub(super) fn read(store: &Store, context: u32, row: &FlowRow) -> Result<Self> {
-        let mut jobs = Self { ids: members::distinct(&row.jobs), ..Self::default() };
+        let (group, ids) = ((context, row.caller_id), members::distinct(&row.jobs));
+        let parts = members::in_parts(&ids, |ids| Self::read_part(store, group, ids))?;
+        let mut parts = parts.into_iter();
+        let mut jobs = parts.next().unwrap_or_default();
+        for part in parts {
+            jobs.languages.extend(part.languages);
+            jobs.depends.append(part.depends);
+            jobs.prerequisites.append(part.prerequisites);
+        }
+        jobs.ids = ids;
+        Ok(jobs)
+    }
+
+    /// All but the ids.
+    fn read_part(store: &Store, group: (u32, u32), ids: &[u32]) -> Result<Self> {
+        let mut jobs = Self::default();
         let mut missing = None;
-        let group = (context, row.caller_id);
-        members::each(store, JOBS.part::<Links>(), group, &jobs.ids, |id, links| {
+        members::each(store, JOBS.part::<Links>(), group, ids, |id, links| {
             let Some(links) = links else {
                 missing = Some(id);
                 return ControlFlow::Break(());
@@ -147,7 +171,7 @@ impl Jobs {
             ControlFlow::Continue(())
         })?;
         match missing {
-            Some(id) => Err(job::not_found((context, row.caller_id, id))),
+            Some(id) => Err(job::not_found((group.0, group.1, id))),
             None => Ok(jobs),
         }
     }

@@ -146,6 +146,10 @@ pub(super) fn statuses(
     group: (u32, u32),
     ids: &[u32],
 ) -> Result<Vec<Option<JobStatus>>> {
+    Ok(members::in_parts(ids, |ids| some_statuses(store, group, ids))?.concat())
+}
+
+fn some_statuses(store: &Store, group: (u32, u32), ids: &[u32]) -> Result<Vec<Option<JobStatus>>> {
     let mut statuses = Vec::with_capacity(ids.len());
     let mut fresh = Vec::new();
     members::each(store, TASKS.part::<Standing>(), group, ids, |id, task| {

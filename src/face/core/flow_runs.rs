@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::aside::far_aside;
 use super::flow::{self, Flow, FlowCreate};
-use super::job::{self, JobCreate};
-use super::{bounds, context_must_exist, members, sweep};
+use super::job::{self, Fresh, JobCreate};
+use super::{bounds, context_must_exist, members};
 use crate::app::{App, Cx};
 use crate::engine::{Prepared, Rerun, Turn};
 use crate::method::{Access, Def, Method, Spec, Verb};
@@ -89,13 +89,6 @@ struct Submission {
     idempotency: Option<([u8; 16], [u8; 32])>,
 }
 
-/// A job with the row and the event it gets if none of its id exists.
-struct Fresh {
-    described: JobCreate,
-    row: JobRow,
-    created: String,
-}
-
 type Stored = (FlowRow, Option<FlowRunRow>);
 
 impl Submission {
@@ -122,14 +115,14 @@ impl Submission {
         }
         let idempotency =
             idempotency_key.map(|key| digests(&key, &flow, &jobs, fail_fast)).transpose()?;
-        let jobs = jobs.into_iter().map(|job| Fresh::of(job, now)).collect::<Result<Vec<_>>>()?;
         let prepared = if given.len() == wanted.len() {
             let rows: Vec<(u32, JobRow)> =
-                jobs.iter().map(|job| (job.described.id, job.row.slim())).collect();
+                jobs.iter().map(|job| (job.id, job.outline(now))).collect();
             Some(Prepared::new(flow.caller_id, &rows, [])?)
         } else {
             None
         };
+        let jobs = jobs.into_iter().map(|job| Fresh::of(job, now)).collect::<Result<Vec<_>>>()?;
         let fail_fast = fail_fast.unwrap_or_default();
         Ok(Self { flow, jobs, prepared, fail_fast, idempotency })
     }
@@ -149,7 +142,7 @@ impl Submission {
         }
         let mut replaced = Vec::new();
         for job in jobs {
-            replaced.extend(job.store(turn)?);
+            replaced.extend(job.store(turn)?.map(|job| (job.context_id, job.caller_id, job.id)));
         }
         flow::store(turn, flow)?;
         let prepared = match prepared {
@@ -212,35 +205,6 @@ async fn answer(app: &Arc<App>, key: (u32, u32), (row, run): Stored) -> Result<F
     }
     let app = Arc::clone(app);
     far_aside(move || flow::with_results(&app.store, key, row, run.as_ref())).await
-}
-
-impl Fresh {
-    fn of(described: JobCreate, now: Millis) -> Result<Self> {
-        let row = described.clone().into_row(now, now);
-        let key = (described.context_id, described.caller_id, described.id);
-        let created = serde_json::to_string(&job::Job::new(key, row.clone(), None))
-            .map_err(|e| Error::Bug(e.to_string()))?;
-        Ok(Self { described, row, created })
-    }
-
-    /// Stages the job; its key when it replaces one.
-    fn store(self, turn: &mut Turn<'_>) -> Result<Option<crate::model::Triple>> {
-        let Self { described, row, created } = self;
-        let key = (described.context_id, described.caller_id, described.id);
-        if turn.get(JOBS.part::<sweep::Any>(), &key)?.is_some() {
-            job::store(turn, described)?;
-            return Ok(Some(key));
-        }
-        turn.put(JOBS, &key, &row)?;
-        turn.emit(crate::store::Draft {
-            kind: "job.created",
-            context_id: Some(key.0),
-            subject: job::subject(key),
-            group: None,
-            data: created,
-        });
-        Ok(None)
-    }
 }
 
 /// Starts a stored flow, or starts one that has ended from the beginning.
@@ -368,6 +332,24 @@ fn prepare(app: &App, key: (u32, u32)) -> Result<Prepared> {
         ControlFlow::Continue(())
     })?;
     Prepared::new(flow.caller_id, &jobs, rows)
+}
+
+impl JobCreate {
+    /// Its row without what a plan does not need.
+    fn outline(&self, now: Millis) -> JobRow {
+        JobRow {
+            script: String::new(),
+            language: self.script_type.into(),
+            timeout: self.timeout,
+            retries: self.retries,
+            env_vars: std::collections::BTreeMap::new(),
+            result: std::collections::BTreeMap::new(),
+            prerequisites: self.prerequisites.clone(),
+            depends: self.depends.clone(),
+            created_at: now,
+            updated_at: now,
+        }
+    }
 }
 
 impl JobRow {

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::aside::aside;
+use super::aside::{Rendered, aside};
 use super::page::{Cut, Page};
 use super::sweep::remove_below;
 use super::{
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::app::Cx;
 use crate::engine::Turn;
-use crate::method::{Access, Def, Method, Spec, Verb};
+use crate::method::{Access, Def, Json, Method, Spec, Verb};
 use crate::model::task::JobStatus as Status;
 use crate::model::{Millis, Triple, gate};
-use crate::store::{ATTEMPTS, CONTEXTS, JOBS, JobRow, LOGS, Store, TASKS, TaskRow};
+use crate::store::{ATTEMPTS, CONTEXTS, Draft, Encoded, JOBS, JobRow, LOGS, Store, TASKS, TaskRow};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on stored jobs.
@@ -105,22 +105,67 @@ impl JobCreate {
 }
 
 impl Method for Create {
-    type Output = Job;
+    type Output = Rendered<Job>;
     const SPEC: Spec = Spec::new("job.create", Access::Admin)
         .rest(Verb::Post, "/jobs/{context_id}", 200)
         .errors(&[Code::NotFound, Code::Conflict, Code::LimitReached, Code::StorageError])
         .single();
 
-    async fn call(self, cx: Cx) -> Result<Job> {
+    fn render(output: Rendered<Job>) -> Result<Json> {
+        Ok(output.into_json())
+    }
+
+    async fn call(self, cx: Cx) -> Result<Rendered<Job>> {
         let Self { context_id, job } = self;
         job.check(context_id, "job")?;
+        // All that can be done outside the engine is, so that one text is the event and the answer.
+        let fresh = Fresh::of(job, (cx.app.now)())?;
+        let created = fresh.created.clone();
         let change = move |turn: &mut Turn<'_>| {
             context_must_exist(turn, context_id)?;
-            let job = store(turn, job)?;
+            let replaced = fresh.store(turn)?;
             turn.definition_changed(context_id);
-            Ok(job)
+            Ok(replaced)
         };
-        cx.app.engine.change(change).await
+        match cx.app.engine.change(change).await? {
+            None => Rendered::of_text(created),
+            Some(job) => Rendered::new(&job),
+        }
+    }
+}
+
+/// A job with what is stored and told of it if none of its id exists, made outside the engine.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    key: Triple,
+    row: Encoded<JobRow>,
+    subject: String,
+    created: String,
+}
+
+impl Fresh {
+    pub(super) fn of(described: JobCreate, now: Millis) -> Result<Self> {
+        let key = (described.context_id, described.caller_id, described.id);
+        let row = described.into_row(now, now);
+        let encoded = JOBS.encoded(&row)?;
+        let created = serde_json::to_string(&Job::new(key, row, None))
+            .map_err(|e| Error::Bug(e.to_string()))?;
+        Ok(Self { key, row: encoded, subject: subject(key), created })
+    }
+
+    /// Stages the job; the one it has become when it replaces one.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the job of that id is active.
+    pub(super) fn store(self, turn: &mut Turn<'_>) -> Result<Option<Job>> {
+        let Self { key, row, subject, created } = self;
+        if turn.has(JOBS, &key)? {
+            return store_row(turn, key, row.read(JOBS)?).map(Some);
+        }
+        turn.put_encoded(JOBS, &key, &row);
+        let context_id = Some(key.0);
+        turn.emit(Draft { kind: "job.created", context_id, subject, group: None, data: created });
+        Ok(None)
     }
 }
 
@@ -130,19 +175,27 @@ impl Method for Create {
 /// [`Error::Conflict`] when the job of that id is active.
 pub fn store(turn: &mut Turn<'_>, job: JobCreate) -> Result<Job> {
     let (now, key) = (turn.now, (job.context_id, job.caller_id, job.id));
+    store_row(turn, key, job.into_row(now, now))
+}
+
+fn store_row(turn: &mut Turn<'_>, key: Triple, mut row: JobRow) -> Result<Job> {
+    let now = turn.now;
     let before = turn.get(JOBS, &key)?;
     let kind = if before.is_some() { "job.updated" } else { "job.created" };
-    let row = job.into_row(before.as_ref().map_or(now, |row| row.created_at), now);
+    row.created_at = before.as_ref().map_or(now, |row| row.created_at);
+    row.updated_at = now;
+    // A job that is new has nothing behind it: what is deleted takes its work along.
+    let mut task = None;
     if let Some(before) = before {
-        let task = turn.get(TASKS, &key)?;
-        refuse_active(turn, key, &before, task.as_ref())?;
-        match task.and_then(|task| renewed(task, &before, &row, now)) {
-            Some(task) => turn.put(TASKS, &key, &task)?,
+        let old = turn.get(TASKS, &key)?;
+        refuse_active(turn, key, &before, old.as_ref())?;
+        task = old.and_then(|old| renewed(old, &before, &row, now));
+        match &task {
+            Some(task) => turn.put(TASKS, &key, task)?,
             None => turn.remove(TASKS, &key),
         }
     }
     turn.put(JOBS, &key, &row)?;
-    let task = turn.get(TASKS, &key)?;
     let job = Job::new(key, row, task.as_ref());
     tell(turn, kind, Some(key.0), subject(key), &job)?;
     Ok(job)

@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use minicbor::{Decode, Encode};
 
-use crate::Result;
 use crate::model::Triple;
 use crate::store::{Row, Store, TASKS, Table};
+use crate::{Error, Result};
 
 /// Ids per job beyond which reading one by one beats walking over those in between.
 const SPREAD: u64 = 4;
@@ -18,6 +18,29 @@ pub(super) fn distinct(ids: &[u32]) -> Vec<u32> {
     ids.sort_unstable();
     ids.dedup();
     ids
+}
+
+/// Jobs of which reading half beside the other half pays.
+const MANY: usize = 16_384;
+
+/// Reads the jobs of a long list on two threads, a half on each; what they read, in order.
+///
+/// # Errors
+/// The first error in that order.
+pub(super) fn in_parts<T: Send>(
+    ids: &[u32],
+    read: impl Fn(&[u32]) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    if ids.len() < MANY {
+        return Ok(vec![read(ids)?]);
+    }
+    let (first, second) = ids.split_at(ids.len() / 2);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| read(second));
+        let first = read(first);
+        let second = second.join().unwrap_or_else(|_| Err(Error::Bug("a read broke off".into())));
+        Ok(vec![first?, second?])
+    })
 }
 
 /// Hands the row of each job to `visit`, ascending, until it breaks; `ids` ascend and are

@@ -231,10 +231,7 @@ fn tell(
 
 /// Refuses what is to be created in a context that does not exist.
 fn context_must_exist(turn: &Turn<'_>, context_id: u32) -> Result<()> {
-    match turn.get(CONTEXTS, &context_id)? {
-        Some(_) => Ok(()),
-        None => Err(context::not_found(context_id)),
-    }
+    if turn.has(CONTEXTS, &context_id)? { Ok(()) } else { Err(context::not_found(context_id)) }
 }
 
 /// Refuses a context in an object that is not the one in the params.

@@ -54,9 +54,13 @@ fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> 
 fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, Attempt)>> {
     let key = one.token.job;
     let Some(row) = app.store.get(JOBS, &key)? else { return Ok(None) };
-    let task = app.store.get(TASKS, &key)?;
-    let mut env_vars = BTreeMap::clone(&given.env);
-    env_vars.extend(row.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let env_vars = if given.env.is_empty() {
+        row.env_vars.clone()
+    } else {
+        let mut env_vars = BTreeMap::clone(&given.env);
+        env_vars.extend(row.env_vars.iter().map(|(name, value)| (name.clone(), value.clone())));
+        env_vars
+    };
     let mut inputs = Inputs::new();
     for needed in &row.depends {
         inputs.insert(*needed, left(app, (key.0, key.1, *needed))?);
@@ -71,9 +75,11 @@ fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, 
         env_vars,
         inputs,
     };
-    // The attempt that this carries may be further than the row: it says where the job will be.
-    let mut job = Job::new(key, row, task.as_ref());
+    // The attempt that this carries may be further than the stored task, which is not looked at:
+    // it says where the job will be, and an attempt begins without a result.
+    let mut job = Job::new(key, row, None);
     job.status = super::JobStatus::Dispatched;
+    job.updated_at = job.updated_at.max(seconds((app.now)()));
     Ok(Some((job, attempt)))
 }
 

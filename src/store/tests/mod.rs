@@ -134,6 +134,41 @@ fn a_batch_sees_those_before_it_while_readers_wait_for_the_disk() {
 }
 
 #[test]
+fn a_walk_that_has_begun_sees_what_moves_from_memory_to_the_disk() {
+    let dir = TempDir::new().unwrap();
+    let store = open(dir.path());
+    let settle = || while store.core.state.settle().unwrap() {};
+    let old = |tx: &mut Tx<'_>| {
+        for id in (0..2_000).step_by(2) {
+            tx.put(NUMBERS, &(1, id), &"old".to_owned()).unwrap();
+        }
+    };
+    commit(&store, old).unwrap();
+    settle();
+    let mut seen = BTreeMap::new();
+    let walk = store.scan(NUMBERS, &1_u32, None, |(_, id), text| {
+        if id == 200 {
+            let change = |tx: &mut Tx<'_>| {
+                for id in 1_000..2_000 {
+                    match id % 3 {
+                        0 => tx.remove(NUMBERS, &(1, id)),
+                        _ => tx.put(NUMBERS, &(1, id), &"new".to_owned()).unwrap(),
+                    }
+                }
+            };
+            commit(&store, change).unwrap();
+            settle();
+        }
+        assert!(seen.insert(id, text).is_none());
+        ControlFlow::Continue(())
+    });
+    walk.unwrap();
+    let new = seen.range(1_000..).filter(|(_, text)| *text == "new").count();
+    assert_eq!((new, seen.range(1_000..).count()), (667, 667));
+    assert_eq!(seen.range(..1_000).count(), 500);
+}
+
+#[test]
 fn a_rollback_takes_back_what_was_staged_since_the_mark_only() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());
