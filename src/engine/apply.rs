@@ -288,7 +288,7 @@ impl Turn<'_> {
             (None, Some(lease)) => {
                 let runner = (step.job.0, lease.fence.runner);
                 let known = self.memory.runners.entry(runner).or_default();
-                known.in_hand.insert(step.job);
+                self.memory.leased += usize::from(known.in_hand.insert(step.job));
                 if known.session.is_none() && known.grace_until.is_none() {
                     let until = now.saturating_add(self.grace);
                     known.grace_until = Some(until);

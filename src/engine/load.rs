@@ -91,6 +91,7 @@ impl Turn<'_> {
         session.offered = false;
         self.memory.sessions_made = self.memory.sessions_made.max(session.id);
         self.memory.runners.entry(runner).or_default().session = Some(session);
+        self.memory.attached += 1;
         let mut foreign = Vec::new();
         for token in in_hand {
             if !self.holds(token, runner.1) && !self.adopt(token, runner.1)? {
@@ -316,7 +317,7 @@ impl Turn<'_> {
 
     fn load_lease(&mut self, at: (GroupId, u32), job: Triple, lease: &Lease) {
         let runner = self.memory.runners.entry((job.0, lease.fence.runner)).or_default();
-        runner.in_hand.insert(job);
+        self.memory.leased += usize::from(runner.in_hand.insert(job));
         let Some(group) = self.memory.groups.get(&at.0) else { return };
         let (within, bound) = (group.acknowledge_within, group.bound(at.1));
         self.keep_deadlines(super::apply::Deadlines { at, within, bound }, None, Some(lease));

@@ -182,6 +182,10 @@ pub(super) struct Memory {
     /// Attached runners per context that may have a free slot, the next to be served first.
     pub(super) free: FxHashMap<u32, VecDeque<u32>>,
     pub(super) timers: Timers,
+    /// Attempts that runners have in hand.
+    pub(super) leased: usize,
+    /// Attached runners.
+    pub(super) attached: usize,
     /// Where the tasks of all active runs stand; only the statuses of active ones count.
     pub(super) tally: Tally,
     pub(super) groups_made: u64,

@@ -180,6 +180,7 @@ impl Turn<'_> {
             self.memory.timers.clear(until, Timer::Grace(context, id));
         }
         runner.session = Some(session);
+        self.memory.attached += 1;
         self.reconcile(hello)?;
         self.emit_runner(hello.runner, "runner.attached", "");
         self.memory.offer(context, id);
@@ -270,6 +271,7 @@ impl Turn<'_> {
         let grace_until = self.now.saturating_add(self.grace);
         let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
         let Some(session) = runner.session.take() else { return };
+        self.memory.attached = self.memory.attached.saturating_sub(1);
         self.touch();
         if session.offered
             && let Some(free) = self.memory.free.get_mut(&context)
@@ -411,7 +413,8 @@ impl Turn<'_> {
     /// Frees the slot that an attempt had, whose runner may now get another or is drained.
     pub(super) fn free_slot(&mut self, runner: (u32, u32), job: Triple) {
         let Some(known) = self.memory.runners.get_mut(&runner) else { return };
-        known.in_hand.remove(&job);
+        let freed = usize::from(known.in_hand.remove(&job));
+        self.memory.leased = self.memory.leased.saturating_sub(freed);
         let idle = known.in_hand.is_empty();
         match &known.session {
             Some(session) if session.draining && idle => self.end_session(runner, "drained"),

@@ -1,4 +1,4 @@
-//! The journal's thread: appends what has queued up at once, applies it, publishes it, replies.
+//! Commits: appends what has queued up at once, applies it, publishes it, replies.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -38,35 +38,45 @@ pub struct Committed {
     pub ok: bool,
 }
 
-/// Runs until the queue is closed.
+/// The journal's thread: runs until the queue is closed.
 pub(super) fn run(
     core: &Core,
     queue: &Receiver<Submission>,
     observe: &(dyn Fn(Committed) + Send + Sync),
 ) {
     while let Ok(first) = queue.recv() {
-        let started = instant();
-        let (mut batches, mut replies) = (vec![first.batch], vec![first.done]);
-        while batches.len() < GROUP {
+        let mut round = vec![first];
+        while round.len() < GROUP {
             let Ok(next) = queue.try_recv() else { break };
-            batches.push(next.batch);
-            replies.push(next.done);
+            round.push(next);
         }
-        let outcome = commit(core, &mut batches);
-        observe(Committed {
-            batches: batches.len(),
-            changes: batches.iter().map(|batch| batch.changes.len()).sum(),
-            events: batches.iter().map(|batch| batch.events.len()).sum(),
-            took: started.elapsed(),
-            ok: outcome.is_ok(),
-        });
-        for done in replies {
-            let outcome = outcome.clone();
-            if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
-                tracing::error!("the reply to a commit panicked");
-            }
-            core.pipeline.leave();
+        carry_out(core, round, observe);
+    }
+}
+
+/// Commits what was submitted together, on the thread that calls.
+pub(super) fn carry_out(
+    core: &Core,
+    round: Vec<Submission>,
+    observe: &(dyn Fn(Committed) + Send + Sync),
+) {
+    let started = instant();
+    let (mut batches, replies): (Vec<Batch>, Vec<Done>) =
+        round.into_iter().map(|submission| (submission.batch, submission.done)).unzip();
+    let outcome = commit(core, &mut batches);
+    observe(Committed {
+        batches: batches.len(),
+        changes: batches.iter().map(|batch| batch.changes.len()).sum(),
+        events: batches.iter().map(|batch| batch.events.len()).sum(),
+        took: started.elapsed(),
+        ok: outcome.is_ok(),
+    });
+    for done in replies {
+        let outcome = outcome.clone();
+        if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
+            tracing::error!("the reply to a commit panicked");
         }
+        core.pipeline.leave();
     }
 }
 

@@ -142,6 +142,11 @@ impl Pipeline {
         (line.end, line.in_flight.iter().rev().map(|(_, changes)| Arc::clone(changes)).collect())
     }
 
+    /// Whether no batch is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.lock().pending == 0
+    }
+
     /// A batch sets out.
     pub(super) fn enter(&self, position: Position, changes: &Arc<Changes>) {
         let mut line = self.line.lock();

@@ -374,7 +374,7 @@ impl Store {
         })
     }
 
-    /// Has every commit from now on told to `observer`, on the journal's thread; only the first
+    /// Has every commit from now on told to `observer`, on the thread that commits; only the first
     /// call counts.
     pub fn observe(&self, observer: impl Fn(Committed) + Send + Sync + 'static) {
         let _ = self.observer.set(Box::new(observer));
@@ -405,6 +405,27 @@ impl Store {
             (refused.0.done)(Err(cause));
             self.core.pipeline.leave();
         }
+    }
+
+    /// As [`Store::submit`], on this thread if no other batch is on its way: that saves the way to
+    /// the journal's thread and back, and holds the caller up meanwhile.
+    pub(crate) fn submit_here(
+        &self,
+        tx: Tx<'_>,
+        done: impl FnOnce(Result<(), Arc<StoreError>>) + Send + 'static,
+    ) {
+        // Only the engine submits, so a pipeline that is idle stays so.
+        if !self.core.pipeline.is_idle() || self.queue.lock().is_none() {
+            return self.submit(tx, done);
+        }
+        let batch = tx.finish();
+        self.core.pipeline.enter(batch.position(), &batch.changes);
+        let round = vec![Submission { batch, done: Box::new(done) }];
+        commit::carry_out(&self.core, round, &|committed| {
+            if let Some(observer) = self.observer.get() {
+                observer(committed);
+            }
+        });
     }
 
     /// Whether a batch failed since the last call of [`Store::recover`].
