@@ -41,11 +41,16 @@ impl Follower {
     /// and costs no memory while it is slow. Cancel safe.
     pub async fn next(&mut self) -> Next {
         loop {
-            let closed = self.tip.borrow_and_update().closed;
-            let page = match self.store.core.log.recent(self.since, PAGE) {
-                Ok(Some(page)) => Ok(page),
-                Ok(None) => self.read().await,
-                Err(err) => Err(err),
+            let Tip { latest, closed } = *self.tip.borrow_and_update();
+            // Most of the time there is nothing new after what was just sent.
+            let page = if latest == self.since {
+                Ok(Vec::new())
+            } else {
+                match self.store.core.log.recent(self.since, PAGE) {
+                    Ok(Some(page)) => Ok(page),
+                    Ok(None) => self.read().await,
+                    Err(err) => Err(err),
+                }
             };
             match page {
                 Ok(page) => {
