@@ -21,6 +21,7 @@ mod merge;
 mod migrate;
 mod rebuild;
 mod record;
+mod row;
 mod segment;
 mod state;
 mod table;
@@ -47,6 +48,7 @@ pub use journal::{Journal, Visit};
 pub use key::{Key, KeyBytes};
 use parking_lot::Mutex;
 pub use rebuild::{compact, rebuild};
+pub use row::*;
 pub use table::*;
 pub use tx::{Draft, Tx};
 
