@@ -11,7 +11,7 @@ use super::row::{
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
 use super::{Key, KeyBytes, StoreError};
-use crate::model::{Millis, Triple};
+use crate::model::Triple;
 
 /// Contexts by id.
 pub const CONTEXTS: Table<u32, ContextRow> = Table::new(b'c', "contexts");
