@@ -188,6 +188,8 @@ pub(super) struct Memory {
     pub(super) attached: usize,
     /// Where the tasks of all active runs stand; only the statuses of active ones count.
     pub(super) tally: Tally,
+    /// Contexts that were found to exist lately: nearly every change asks.
+    pub(super) contexts: FxHashSet<u32>,
     pub(super) groups_made: u64,
     pub(super) messages_made: u32,
     pub(super) sessions_made: u64,

@@ -396,6 +396,7 @@ impl Turn<'_> {
 
     /// Ends the sessions of all runners of a context that is being deleted.
     pub fn context_deleted(&mut self, context: u32) {
+        self.memory.contexts.remove(&context);
         let of_context = self.memory.runners.keys().filter(|(of, _)| *of == context);
         for runner in of_context.copied().collect::<Vec<_>>() {
             self.end_session(runner, "the context was deleted");

@@ -13,8 +13,12 @@ use super::sessions::Push;
 use super::timers::Timer;
 use super::version::StagedVersions;
 use crate::model::{Millis, Triple};
-use crate::store::{Draft, Store, Tx};
+use crate::store::{CONTEXTS, Draft, Store, Tx};
+
 use crate::{Error, Result};
+
+/// How many contexts are remembered to exist.
+const CONTEXTS_REMEMBERED: usize = 10_000;
 
 /// A log line of a job, for those who watch it now.
 #[derive(Clone, Debug)]
@@ -238,6 +242,24 @@ impl<'s> Turn<'s> {
     /// Whether the message is being delivered.
     pub fn message_is_active(&self, context: u32, caller: u32, id: u32) -> bool {
         self.memory.by_key.contains_key(&GroupKey::Message((context, caller, id)))
+    }
+
+    /// Whether the context exists.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn context_exists(&mut self, context: u32) -> Result<bool> {
+        if self.memory.contexts.contains(&context) {
+            return Ok(true);
+        }
+        let exists = self.tx.has(CONTEXTS, &context)?;
+        if exists {
+            if self.memory.contexts.len() >= CONTEXTS_REMEMBERED {
+                self.memory.contexts.clear();
+            }
+            self.memory.contexts.insert(context);
+        }
+        Ok(exists)
     }
 
     /// Whether anything in the context is active.

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::Turn;
 use crate::model;
 use crate::model::Millis;
-use crate::store::{CONTEXTS, Draft};
+use crate::store::Draft;
 use crate::{Error, Result};
 
 /// Enumerations of the wire that have a twin in the model, published as the seed document has
@@ -230,8 +230,8 @@ fn tell(
 }
 
 /// Refuses what is to be created in a context that does not exist.
-fn context_must_exist(turn: &Turn<'_>, context_id: u32) -> Result<()> {
-    if turn.has(CONTEXTS, &context_id)? { Ok(()) } else { Err(context::not_found(context_id)) }
+fn context_must_exist(turn: &mut Turn<'_>, context_id: u32) -> Result<()> {
+    if turn.context_exists(context_id)? { Ok(()) } else { Err(context::not_found(context_id)) }
 }
 
 /// Refuses a context in an object that is not the one in the params.
