@@ -175,18 +175,14 @@ impl Run {
         let afterwards = Afterwards { replies, held, lines, changed, batch };
         let (durable, published) = (Arc::clone(durable), self.versions.clone());
         let (inbox, live) = (Arc::clone(&self.inbox), self.live.clone());
+        let done = move |committed: Committed| {
+            afterwards.carry_out(&committed, &durable, &published, &live, &inbox);
+            inbox.poke();
+        };
         if alone {
-            self.store.submit_here(tx, move |committed| {
-                afterwards.carry_out(&committed, &durable, &published, &live, &inbox);
-                if committed.is_err() {
-                    inbox.poke();
-                }
-            });
+            self.store.submit_here(tx, done);
         } else {
-            self.store.submit(tx, move |committed| {
-                afterwards.carry_out(&committed, &durable, &published, &live, &inbox);
-                inbox.poke();
-            });
+            self.store.submit(tx, done);
         }
         Turn::begin(&self.store, memory, versions, self.live.clone(), self.grace)
     }
