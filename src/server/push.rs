@@ -1,10 +1,12 @@
 //! What an open subscription sends, and how it ends.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use futures_util::stream::{BoxStream, StreamExt};
-use jsonrpsee::core::server::{SendTimeoutError, TrySendError};
+use jsonrpsee::core::server::SendTimeoutError;
 use jsonrpsee::server::{PendingSubscriptionSink, SubscriptionMessage, SubscriptionSink};
 use jsonrpsee::types::{ErrorObjectOwned, Params, SubscriptionId};
 use serde_json::value::{RawValue, to_raw_value};
@@ -68,22 +70,27 @@ impl Push<'_> {
 
     async fn forward(&mut self, notes: &mut BoxStream<'static, Note>) -> bool {
         let mut last = self.last;
-        let lagged = loop {
-            let note = tokio::select! {
-                biased;
-                note = notes.next() => note,
-                () = self.sink.closed() => break false,
-            };
-            let (seq, sent) = match &note {
-                Some(Note::Item(json)) => (None, self.send(json).await),
-                Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
-                Some(Note::Lagged) => break true,
-                None => break false,
-            };
-            match sent {
-                Ok(()) => last = seq.or(last),
-                Err(Unsent::Closed) => break false,
-                Err(Unsent::Slow) => break true,
+        let lagged = {
+            // One future for all of the time: to wait anew for each notification costs more than
+            // the notification.
+            let mut closed = pin!(self.sink.closed());
+            loop {
+                let note = tokio::select! {
+                    biased;
+                    note = notes.next() => note,
+                    () = &mut closed => break false,
+                };
+                let (seq, sent) = match &note {
+                    Some(Note::Item(json)) => (None, self.send(json).await),
+                    Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
+                    Some(Note::Lagged) => break true,
+                    None => break false,
+                };
+                match sent {
+                    Ok(()) => last = seq.or(last),
+                    Err(Unsent::Closed) => break false,
+                    Err(Unsent::Slow) => break true,
+                }
             }
         };
         self.last = last;
@@ -91,14 +98,15 @@ impl Push<'_> {
     }
 
     /// Hands a notification to the socket, which may take its time but not stand still.
-    async fn send(&mut self, result: &RawValue) -> Result<(), Unsent> {
+    async fn send(&self, result: &RawValue) -> Result<(), Unsent> {
         let Some(message) = self.notification(result) else { return Ok(()) };
         // There is nearly always room, and then no timer is needed.
-        let mut message = match self.sink.try_send(message) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Closed(_)) => return Err(Unsent::Closed),
-            Err(TrySendError::Full(unsent)) => unsent,
-        };
+        match self.sink.send(message).now_or_never() {
+            Some(Ok(())) => return Ok(()),
+            Some(Err(_)) => return Err(Unsent::Closed),
+            None => {}
+        }
+        let Some(mut message) = self.notification(result) else { return Ok(()) };
         let limit = self.link.shared.app.config.slow_reader_timeout;
         loop {
             let written = self.link.flow.written();
