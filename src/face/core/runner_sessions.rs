@@ -30,6 +30,12 @@ pub const METHODS: &[Def] = &[
 
 /// Most tokens or reports in one call.
 const TOKENS: usize = 10_000;
+/// What is kept of a log line, bytes: a thousand of them are kept with a message.
+const LINE: usize = 8 << 10;
+/// What is kept of the name of a line's stream, bytes.
+const STREAM: usize = 64;
+/// What is kept of the text of a failure, bytes: every attempt keeps its own.
+const ERROR: usize = 16 << 10;
 
 /// Attaches a runner: it gets work until it detaches or its connection is lost.
 ///
@@ -208,13 +214,24 @@ fn read(report: protocol::Report, token: Token) -> Result<Report> {
         }
         ReportStatus::Error => {
             let error = report.error.unwrap_or_else(|| "the job failed".to_owned());
+            let error = cut(error, ERROR);
             let mut result = result.unwrap_or_default();
             result.insert("error".to_owned(), error.clone());
             Verdict::Error { error, result: text(&result)? }
         }
     };
-    let logs = report.logs.into_iter().map(|line| (line.stream, line.line)).collect();
+    let logs = report.logs.into_iter();
+    let logs = logs.map(|line| (cut(line.stream, STREAM), cut(line.line, LINE))).collect();
     Ok(Report { token, verdict, logs })
+}
+
+/// The beginning of a text: at most so many bytes, and whole characters.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+        text.truncate(end);
+    }
+    text
 }
 
 /// Says that a runner is alive, and asks which of its attempts it should stop.
@@ -319,5 +336,17 @@ impl Method for Status {
             draining: found.draining,
             labels: found.labels,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(cut("abc".to_owned(), 3), "abc");
+        assert_eq!(cut("abcd".to_owned(), 3), "abc");
+        assert_eq!(cut("a\u{e9}\u{e9}".to_owned(), 4), "a\u{e9}");
     }
 }
