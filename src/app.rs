@@ -116,6 +116,17 @@ pub enum Caller {
     Actor(u32),
 }
 
+/// The text of an `Authorization` header, for faces that check credentials of their own; never
+/// shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials(pub Arc<str>);
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
 /// All that a method sees besides its params.
 #[derive(Clone, Debug)]
 pub struct Cx {
@@ -125,4 +136,6 @@ pub struct Cx {
     pub caller: Caller,
     /// The connection it came by, unique while the process lives; 0 for calls from inside.
     pub connection: u64,
+    /// What came in the `Authorization` header of the request, or of the WebSocket's handshake.
+    pub credentials: Option<Credentials>,
 }

@@ -160,9 +160,40 @@ pub enum Error {
     /// Stopping, or not ready.
     #[error("{0}")]
     Unavailable(&'static str),
+    /// What a mirrored system answers in its own words.
+    #[error("{}", .0.status)]
+    Refused(Box<Refusal>),
     /// Something that cannot happen did.
     #[error("bug: {0}")]
     Bug(String),
+}
+
+/// A refusal in the words of a mirrored system: the body is its own, the code is ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What JSON-RPC clients see.
+    pub code: Code,
+    /// What REST clients see; also `http_status` in the data that JSON-RPC clients get.
+    pub status: u16,
+    /// The body that REST clients get; for JSON-RPC clients it becomes the data.
+    pub body: Map<String, Value>,
+    /// Seconds after which it may be tried again: the header `Retry-After`.
+    pub retry_after: Option<u32>,
+    /// The header `WWW-Authenticate`.
+    pub challenge: Option<&'static str>,
+}
+
+impl Refusal {
+    /// A refusal with this body.
+    pub const fn new(code: Code, status: u16, body: Map<String, Value>) -> Self {
+        Self { code, status, body, retry_after: None, challenge: None }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
 }
 
 impl Error {
@@ -191,7 +222,18 @@ impl Error {
             Self::Cycle { .. } => Code::DagCycleDetected,
             Self::Store(_) => Code::StorageError,
             Self::Unavailable(_) => Code::Unavailable,
+            Self::Refused(refusal) => refusal.code,
             Self::Bug(_) => Code::InternalError,
+        }
+    }
+
+    /// The status that REST clients see.
+    pub fn http(&self) -> u16 {
+        match self {
+            Self::Refused(refusal) => refusal.status,
+            // The status that HTTP has for sizes, rather than the one for counts and rates.
+            Self::Limit { what, .. } if what.starts_with("bytes") => 413,
+            _ => self.code().http(),
         }
     }
 
@@ -218,9 +260,10 @@ impl Error {
             Self::Unauthenticated | Self::Forbidden(_) | Self::Stale | Self::Unavailable(_) => {
                 json!({ "reason": self.to_string() })
             }
+            Self::Refused(refusal) => Value::Object(refusal.body.clone()),
         };
         if let Value::Object(members) = &mut data {
-            members.insert("http_status".to_owned(), self.code().http().into());
+            members.insert("http_status".to_owned(), self.http().into());
         }
         data
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::Instrument;
 
-use super::{Items, Method, Shape, Spec, Subscription, misfit, params};
+use super::{Items, Method, RestRequest, Shape, Spec, Subscription, misfit, params};
 use crate::app::Cx;
 use crate::telemetry::Stopwatch;
 use crate::{Error, Result};
@@ -26,6 +26,8 @@ pub struct Def {
     pub spec: Spec,
     /// How to run it.
     pub run: Run,
+    /// Runs it on a REST request that it reads itself; none where the generic way does.
+    rest: fn(Cx, &RestRequest<'_>) -> Option<Begun<Json>>,
     /// The params type itself, its own schema written out.
     pub(super) params: fn(&mut SchemaGenerator) -> Schema,
     /// A reference to it, under its published name.
@@ -49,9 +51,17 @@ impl Def {
             let method: M = misfit::parse(params)?;
             Ok(Box::pin(async move { M::render(method.call(cx).await?) }))
         });
+        let rest = |cx: Cx, request: &RestRequest<'_>| {
+            let method = M::from_rest(request)?;
+            Some(method.map(|method| {
+                let answer = async move { M::render(method.call(cx).await?) };
+                Box::pin(answer) as BoxFuture<'static, Result<Json>>
+            }))
+        };
         Self {
             spec: M::SPEC,
             run,
+            rest,
             params: M::json_schema,
             named: schema::<M>,
             output: schema::<M::Output>,
@@ -67,6 +77,7 @@ impl Def {
         Self {
             spec: S::SPEC,
             run,
+            rest: |_, _| None,
             params: S::json_schema,
             named: schema::<S>,
             output: schema::<S::Item>,
@@ -101,7 +112,31 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
-        self.run(cx, params, call).await
+        self.run(cx, |cx| self.begin(cx, params, call)).await
+    }
+
+    /// The same for a REST request; `merged` makes one object of it where the method does not read
+    /// it itself.
+    ///
+    /// # Errors
+    /// As [`Entry::call`], and whatever `merged` says.
+    pub async fn call_rest(
+        &self,
+        cx: Cx,
+        request: &RestRequest<'_>,
+        merged: impl FnOnce(&RestRequest<'_>) -> Result<String>,
+    ) -> Result<Json> {
+        let Run::Call(call) = self.def.run else {
+            return Err(Error::params("", "a subscription: open it over WebSocket"));
+        };
+        let begin = |cx: Cx| {
+            self.def.spec.access.check_identity(cx.caller)?;
+            match (self.def.rest)(cx.clone(), request) {
+                Some(begun) => begun,
+                None => self.begin(cx, &merged(request)?, call),
+            }
+        };
+        self.run(cx, begin).await
     }
 
     /// The same for a subscription.
@@ -112,17 +147,17 @@ impl Entry {
         let Run::Open(open) = self.def.run else {
             return Err(Error::params("", "not a subscription"));
         };
-        self.run(cx, params, open).await
+        self.run(cx, |cx| self.begin(cx, params, open)).await
     }
 
-    async fn run<T>(&self, cx: Cx, params: &str, run: fn(Cx, &str) -> Begun<T>) -> Result<T> {
+    async fn run<T>(&self, cx: Cx, begin: impl FnOnce(Cx) -> Begun<T>) -> Result<T> {
         let app = cx.app.clone();
         let request = app.metrics.next_request();
         let method = self.def.spec.name;
         let span = tracing::info_span!("call", connection = cx.connection, request, method);
         let watch = Stopwatch::start();
         let answer = async {
-            let begun = AssertUnwindSafe(async { self.begin(cx, params, run)?.await });
+            let begun = AssertUnwindSafe(async { begin(cx)?.await });
             let answer = begun.catch_unwind().await;
             answer.unwrap_or_else(|_| Err(Error::Bug(format!("{method} panicked"))))
         };
@@ -162,13 +197,19 @@ mod tests {
         static BROKEN: Def = Def {
             spec: Spec::new("test.panic", Access::Anyone),
             run: Run::Call(|_, _| Ok(Box::pin(async { panic!("on purpose") }))),
+            rest: |_, _| None,
             params: schema::<()>,
             named: schema::<()>,
             output: schema::<()>,
         };
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data_dir: dir.path().into(), ..Config::default() };
-        let cx = Cx { app: App::start(config).unwrap(), caller: Caller::Anonymous, connection: 0 };
+        let cx = Cx {
+            app: App::start(config).unwrap(),
+            caller: Caller::Anonymous,
+            connection: 0,
+            credentials: None,
+        };
         let answer = Entry::new((0, &BROKEN)).call(cx, "{}").await;
         assert_eq!(answer.unwrap_err().code(), Code::InternalError);
     }

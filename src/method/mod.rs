@@ -8,6 +8,7 @@ mod feed;
 mod misfit;
 mod openrpc;
 mod params;
+mod rest;
 mod schema;
 mod spec;
 
@@ -19,6 +20,7 @@ pub use entry::{Def, Entry, Json, Run};
 pub use feed::{Items, Note, feed};
 pub use openrpc::{document, with_servers};
 pub use params::{Field, Shape};
+pub use rest::{Captures, RestFault, RestRequest, RestStyle, percent_decoded};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +40,11 @@ pub trait Method: Serialize + DeserializeOwned + JsonSchema + Send + 'static {
     const SPEC: Spec;
     /// Runs it.
     fn call(self, cx: Cx) -> impl Future<Output = Result<Self::Output>> + Send;
+    /// Reads a request to its route, where merging path, query and body into one object does not
+    /// do. Not for methods whose access rule is about a context.
+    fn from_rest(_: &RestRequest<'_>) -> Option<Result<Self>> {
+        None
+    }
     /// The result as it goes on the wire; for a result that holds its text already.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Everything about a method that is not code.
 
-use super::Access;
+use super::{Access, RestStyle};
 use crate::Code;
 
 /// Name, access rule, REST binding and documented errors of a method.
@@ -38,7 +38,23 @@ impl Spec {
 
     /// Binds it to a REST route; `{captures}` are named after params.
     pub const fn rest(mut self, verb: Verb, path: &'static str, status: u16) -> Self {
-        self.rest = Some(Rest { verb, path, status });
+        self.rest = Some(Rest { verb, path, also: &[], status, style: &RestStyle::CORE });
+        self
+    }
+
+    /// Further paths to the same route.
+    pub const fn also(mut self, paths: &'static [&'static str]) -> Self {
+        if let Some(rest) = &mut self.rest {
+            rest.also = paths;
+        }
+        self
+    }
+
+    /// How its route reads requests and words its refusals, where not as the core face does.
+    pub const fn style(mut self, style: &'static RestStyle) -> Self {
+        if let Some(rest) = &mut self.rest {
+            rest.style = style;
+        }
         self
     }
 
@@ -83,8 +99,12 @@ pub struct Rest {
     pub verb: Verb,
     /// Path.
     pub path: &'static str,
-    /// Status of a good answer.
+    /// Further paths to it.
+    pub also: &'static [&'static str],
+    /// Status of a good answer; 204 has no body.
     pub status: u16,
+    /// How it reads requests and words its refusals.
+    pub style: &'static RestStyle,
 }
 
 /// The HTTP methods in use.

@@ -8,6 +8,7 @@ pub mod gate;
 pub mod message;
 pub mod protocol;
 pub mod render;
+pub mod slices;
 pub mod task;
 
 /// Milliseconds since the Unix epoch.

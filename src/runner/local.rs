@@ -213,7 +213,12 @@ impl Inside {
     }
 
     fn cx(&self) -> Cx {
-        Cx { app: Arc::clone(&self.app), caller: Caller::Operator, connection: 0 }
+        Cx {
+            app: Arc::clone(&self.app),
+            caller: Caller::Operator,
+            connection: 0,
+            credentials: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +16,8 @@ use super::envelope::failure;
 use super::link::{Link, Port};
 use super::rules::Unanswered;
 use super::{envelope, guard, pages, rest, upgrade};
-use crate::error::bare;
+use crate::error::{Refusal, bare};
+use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
 
 /// What is answered.
@@ -52,7 +53,8 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
     }
-    let body = match read(link, request.into_body()).await {
+    let limit = link.shared.app.config.max_body_bytes;
+    let body = match read(request.into_body(), limit).await {
         Ok(body) => body,
         Err(err) => {
             let (status, error): (_, ErrorObjectOwned) = (status_of(&err), err.into());
@@ -85,7 +87,7 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
 }
 
 /// Whether a body is to be read as JSON; one without a type is.
-fn is_json(value: Option<&HeaderValue>) -> bool {
+pub(super) fn is_json(value: Option<&HeaderValue>) -> bool {
     let Some(value) = value else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
     kind.eq_ignore_ascii_case("application/json")
@@ -96,8 +98,7 @@ fn is_json(value: Option<&HeaderValue>) -> bool {
 ///
 /// # Errors
 /// [`Error::Limit`] when it is too large, [`Error::Params`] when it breaks off.
-pub(super) async fn read(link: &Link, mut body: Incoming) -> Result<Bytes, Error> {
-    let limit = link.shared.app.config.max_body_bytes;
+pub(super) async fn read(mut body: Incoming, limit: u32) -> Result<Bytes, Error> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let too_large = || Error::Limit { what: "bytes in a request".to_owned(), limit: limit.into() };
     let declared = body.size_hint().lower();
@@ -135,7 +136,8 @@ pub(super) async fn read(link: &Link, mut body: Incoming) -> Result<Bytes, Error
     Ok(first.unwrap_or_else(|| whole.into()))
 }
 
-async fn discard(mut body: Incoming) {
+/// Reads on for a while, so that a peer that is still writing sees the answer.
+pub(super) async fn discard(mut body: Incoming) {
     let (within, mut left) = DISCARD;
     let until = Instant::now() + within;
     while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
@@ -148,11 +150,7 @@ async fn discard(mut body: Incoming) {
 
 /// The status that REST clients see for an error, with the one for sizes that HTTP has.
 pub(super) fn status_of(err: &Error) -> StatusCode {
-    let code = match err {
-        Error::Limit { what, .. } if what.starts_with("bytes") => 413,
-        err => err.code().http(),
-    };
-    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    StatusCode::from_u16(err.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A JSON body.
@@ -168,15 +166,25 @@ pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Byte
     answer
 }
 
-/// An error as REST clients see it: the data of the JSON-RPC error.
-pub(super) fn refused(err: &Error) -> Answer {
-    let status = status_of(err);
-    let mut data = err.data();
-    if let Some(there) = data.get_mut("http_status") {
-        *there = status.as_u16().into();
+/// A refusal as it is worded.
+pub(super) fn worded(refusal: &Refusal) -> Answer {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = serde_json::to_string(&refusal.body).unwrap_or_default();
+    let mut answer = json(status, body);
+    if let Some(seconds) = refusal.retry_after {
+        answer.headers_mut().insert(RETRY_AFTER, seconds.into());
     }
-    let answer = json(status, data.to_string());
+    if let Some(challenge) = refusal.challenge {
+        answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
     if status == StatusCode::PAYLOAD_TOO_LARGE { closing(answer) } else { answer }
+}
+
+/// No body.
+pub(super) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::new()));
+    *answer.status_mut() = status;
+    answer
 }
 
 /// An error outside of any method.
@@ -185,8 +193,13 @@ pub(super) fn plain(status: StatusCode, reason: &str) -> Answer {
 }
 
 /// The path exists, but not for this verb.
-pub(super) fn other_verbs(verbs: &[&str]) -> Answer {
-    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "the path does not take this method");
+pub(super) fn other_verbs(verbs: &[&'static str]) -> Answer {
+    let refusal = (RestStyle::CORE.refuse)(&RestFault::Verb(verbs), &Captures::default());
+    allowing(worded(&refusal), verbs)
+}
+
+/// With the verbs that the path takes.
+pub(super) fn allowing(mut answer: Answer, verbs: &[&str]) -> Answer {
     if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
         answer.headers_mut().insert(ALLOW, verbs);
     }

@@ -40,7 +40,7 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection }
+        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
     }
 }
 

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use hyper::body::Incoming;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -12,7 +14,7 @@ use serde_json::value::RawValue;
 use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
-use crate::method::{Entry, Rest};
+use crate::method::{Captures, Entry, Rest, RestFault, RestRequest, RestStyle, percent_decoded};
 use crate::{Error, Result};
 
 /// All routes.
@@ -24,8 +26,10 @@ impl Routes {
         let mut tree = Tree::default();
         for entry in methods {
             let Some(rest) = entry.def.spec.rest else { continue };
-            if !tree.insert(rest.verb.as_str(), rest.path, (entry, rest)) {
-                tracing::error!(method = entry.def.spec.name, path = rest.path, "route taken");
+            for path in std::iter::once(&rest.path).chain(rest.also) {
+                if !tree.insert(rest.verb.as_str(), path, (entry, rest)) {
+                    tracing::error!(method = entry.def.spec.name, path, "route taken");
+                }
             }
         }
         Self(tree)
@@ -35,38 +39,106 @@ impl Routes {
 /// Answers a request for a route, or says that there is none.
 pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
-    let (entry, rest, captures) =
-        match link.shared.routes.0.find(parts.method.as_str(), parts.uri.path()) {
-            Found::Route((entry, rest), captures) => (entry, rest, captures),
-            Found::OtherVerbs(verbs) => return http::other_verbs(&verbs),
-            Found::Nothing => {
-                return http::plain(StatusCode::NOT_FOUND, "there is nothing at this path");
-            }
-        };
-    let answer = match http::read(link, body).await {
-        Ok(body) => match params(entry, &body, parts.uri.query().unwrap_or_default(), &captures) {
-            Ok(params) => entry.call(link.cx(), &params).await,
-            Err(err) => Err(err),
+    let path = parts.uri.path();
+    // A style that tolerates one slash at the end is that of the route before the slash.
+    let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty());
+    let routes = &link.shared.routes.0;
+    let verb = parts.method.as_str();
+    let found = match (routes.find(verb, path), shorter) {
+        (Found::Nothing, Some(shorter)) => match routes.find(verb, shorter) {
+            Found::Route((_, rest), _) if !rest.style.trailing_slash => Found::Nothing,
+            found => found,
         },
-        Err(err) => Err(err),
+        (found, _) => found,
     };
-    match answer {
+    let (entry, rest, captures) = match found {
+        Found::Route((entry, rest), captures) => (*entry, *rest, Captures(captures)),
+        Found::OtherVerbs { verbs, any: (_, rest), captures } => {
+            let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
+            return http::allowing(http::worded(&refusal), &verbs);
+        }
+        Found::Nothing => {
+            return http::plain(StatusCode::NOT_FOUND, "there is nothing at this path");
+        }
+    };
+    let style = rest.style;
+    let answer = match take(link, &parts, body, style).await {
+        Ok(body) => {
+            let request = RestRequest {
+                captures,
+                query: parts.uri.query().unwrap_or_default(),
+                media_type: parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()),
+                body,
+            };
+            let merged = |request: &RestRequest<'_>| params(entry, request);
+            let answer = entry.call_rest(link.cx(), &request, merged).await;
+            answer.map_err(|err| match err {
+                Error::Refused(refusal) => *refusal,
+                err => (style.refuse)(&RestFault::Error(&err), &request.captures),
+            })
+        }
+        Err(fault) => Err((style.refuse)(&fault.as_fault(), &captures)),
+    };
+    let mut answer = match answer {
+        Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
         Ok(result) => {
             let status = StatusCode::from_u16(rest.status).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
-        Err(err) => http::refused(&err),
+        Err(refusal) => http::worded(&refusal),
+    };
+    if style.any_origin {
+        let any = HeaderValue::from_static("*");
+        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
+    }
+    answer
+}
+
+/// Why a body was not taken.
+enum Untaken {
+    MediaType,
+    TooLarge(u32),
+    Error(Error),
+}
+
+impl Untaken {
+    fn as_fault(&self) -> RestFault<'_> {
+        match self {
+            Self::MediaType => RestFault::MediaType,
+            Self::TooLarge(limit) => RestFault::TooLarge(*limit),
+            Self::Error(err) => RestFault::Error(err),
+        }
     }
 }
 
+/// Reads the body, if it is of a type and size that the route takes.
+async fn take(
+    link: &Link,
+    parts: &Parts,
+    body: Incoming,
+    style: &RestStyle,
+) -> Result<Bytes, Untaken> {
+    let bodiless = hyper::body::Body::is_end_stream(&body);
+    if !bodiless && !style.any_media_type && !http::is_json(parts.headers.get(CONTENT_TYPE)) {
+        http::discard(body).await;
+        return Err(Untaken::MediaType);
+    }
+    let limit = style.max_body_bytes.unwrap_or(link.shared.app.config.max_body_bytes);
+    http::read(body, limit).await.map_err(|err| match err {
+        Error::Limit { .. } => Untaken::TooLarge(limit),
+        err => Untaken::Error(err),
+    })
+}
+
 /// Merges body, query and path into the text of one object; the later wins.
-fn params(entry: &Entry, body: &[u8], query: &str, captures: &[(&str, &str)]) -> Result<String> {
-    let body = std::str::from_utf8(body).map_err(|_| Error::params("", "the body is not UTF-8"))?;
+fn params(entry: &Entry, request: &RestRequest<'_>) -> Result<String> {
+    let body = std::str::from_utf8(&request.body)
+        .map_err(|_| Error::params("", "the body is not UTF-8"))?;
     let body = if body.trim_ascii().is_empty() { "{}" } else { body };
     let body: Members<'_> = serde_json::from_str(body)
         .map_err(|err| Error::params("", format!("the body must be a JSON object: {err}")))?;
     let mut given: Vec<(Cow<'_, str>, Value)> = Vec::new();
-    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, text) in form_urlencoded::parse(request.query.as_bytes()) {
         let field = entry.shape.field(&name);
         let value = field.map_or_else(|| Value::from(&*text), |field| field.coerce(&text));
         let list = field.is_some_and(|field| field.is("array"));
@@ -78,8 +150,9 @@ fn params(entry: &Entry, body: &[u8], query: &str, captures: &[(&str, &str)]) ->
             None => given.push((name, value)),
         }
     }
-    for (name, text) in captures {
-        let text = decoded(text).ok_or_else(|| Error::params(*name, "malformed in the path"))?;
+    for (name, text) in &request.captures.0 {
+        let text =
+            percent_decoded(text).ok_or_else(|| Error::params(*name, "malformed in the path"))?;
         let field = entry.shape.field(name);
         given.retain(|(taken, _)| taken != name);
         given.push((
@@ -130,27 +203,6 @@ impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
     }
 }
 
-/// Undoes percent-encoding; none when what results is not UTF-8.
-fn decoded(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(text.into());
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, tail)) = rest.split_first() {
-        rest = tail;
-        if first != b'%' {
-            bytes.push(first);
-            continue;
-        }
-        let (digits, tail) = tail.split_at_checked(2)?;
-        let digits = std::str::from_utf8(digits).ok()?;
-        bytes.push(u8::from_str_radix(digits, 16).ok()?);
-        rest = tail;
-    }
-    String::from_utf8(bytes).ok().map(Cow::Owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,7 +210,13 @@ mod tests {
 
     fn merged(body: &str, query: &str, captures: &[(&str, &str)]) -> Value {
         let entry = face::entries().iter().find(|e| e.def.spec.name == "rpc.discover").unwrap();
-        serde_json::from_str(&params(entry, body.as_bytes(), query, captures).unwrap()).unwrap()
+        serde_json::from_str(&params(entry, &request(body, query, captures)).unwrap()).unwrap()
+    }
+
+    fn request<'a>(body: &str, query: &'a str, captures: &[(&'a str, &'a str)]) -> RestRequest<'a> {
+        let (captures, body) =
+            (Captures(captures.to_vec()), Bytes::copy_from_slice(body.as_bytes()));
+        RestRequest { captures, query, media_type: None, body }
     }
 
     #[test]
@@ -169,11 +227,10 @@ mod tests {
     }
 
     #[test]
-    fn broken_encodings_are_refused() {
-        assert_eq!(decoded("a%2Fb").unwrap(), "a/b");
-        assert!(decoded("%").is_none() && decoded("%zz").is_none() && decoded("%ff").is_none());
+    fn what_is_no_object_or_comes_twice_is_refused() {
         let entry = &face::entries()[0];
-        assert!(params(entry, b"[1]", "", &[]).is_err());
-        assert!(params(entry, b"{}", "a=1&a=2", &[]).is_err());
+        assert!(params(entry, &request("[1]", "", &[])).is_err());
+        assert!(params(entry, &request("{}", "a=1&a=2", &[])).is_err());
+        assert!(params(entry, &request("{}", "", &[("id", "%ff")])).is_err());
     }
 }

@@ -22,8 +22,15 @@ impl<T> Default for Tree<T> {
 pub(super) enum Found<'a, T> {
     /// A route, and what its captures stand for, still percent-encoded.
     Route(&'a T, Vec<(&'a str, &'a str)>),
-    /// The path exists, for these verbs.
-    OtherVerbs(Vec<&'static str>),
+    /// The path exists, for other verbs.
+    OtherVerbs {
+        /// Those.
+        verbs: Vec<&'static str>,
+        /// The route of one of them.
+        any: &'a T,
+        /// What that route's captures stand for.
+        captures: Vec<(&'a str, &'a str)>,
+    },
     /// There is no such path.
     Nothing,
 }
@@ -54,12 +61,14 @@ impl<T> Tree<T> {
         let path: Vec<&str> = segments(path).collect();
         let mut values = Vec::new();
         let Some(found) = self.descend(&path, &mut values) else { return Found::Nothing };
-        match found.here.iter().find(|(theirs, ..)| *theirs == verb) {
-            Some((_, names, target)) => {
-                Found::Route(target, names.iter().map(String::as_str).zip(values).collect())
-            }
-            None => Found::OtherVerbs(found.here.iter().map(|(verb, ..)| *verb).collect()),
+        let ours = found.here.iter().find(|(theirs, ..)| *theirs == verb);
+        let Some((_, names, target)) = ours.or(found.here.first()) else { return Found::Nothing };
+        let captures = names.iter().map(String::as_str).zip(values).collect();
+        if ours.is_some() {
+            return Found::Route(target, captures);
         }
+        let verbs = found.here.iter().map(|(verb, ..)| *verb).collect();
+        Found::OtherVerbs { verbs, any: target, captures }
     }
 
     fn descend<'a, 'p>(&'a self, path: &[&'p str], values: &mut Vec<&'p str>) -> Option<&'a Self> {
@@ -110,7 +119,10 @@ mod tests {
     #[test]
     fn other_verbs_and_other_paths_are_told_apart() {
         let tree = tree();
-        assert_eq!(tree.find("PUT", "/jobs/7"), Found::OtherVerbs(vec!["GET", "DELETE"]));
+        let captures = vec![("id", "7")];
+        let verbs = vec!["GET", "DELETE"];
+        let others = Found::OtherVerbs { verbs, any: &1, captures };
+        assert_eq!(tree.find("PUT", "/jobs/7"), others);
         for path in ["/jobs", "/jobs/", "/jobs/7/8", "/", "", "/x", "/jobs/last/3"] {
             assert_eq!(tree.find("GET", path), Found::Nothing, "{path}");
         }

@@ -43,7 +43,12 @@ fn every_method_is_named_documented_and_bound() {
 async fn strangers_get_in_nowhere_but_where_it_says_so() {
     let server = crate::server::TestServer::start().await;
     for entry in face::entries().iter().filter(|e| e.def.spec.access != Access::Anyone) {
-        let cx = Cx { app: server.app.clone(), caller: Caller::Anonymous, connection: 0 };
+        let cx = Cx {
+            app: server.app.clone(),
+            caller: Caller::Anonymous,
+            connection: 0,
+            credentials: None,
+        };
         let refused = match entry.def.run {
             Run::Call(_) => entry.call(cx, "{}").await.map(drop),
             Run::Open(_) => entry.open(cx, "{}").await.map(drop),
