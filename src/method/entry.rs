@@ -53,9 +53,8 @@ impl Def {
         });
         let rest = |cx: Cx, request: &RestRequest<'_>| {
             let method = M::from_rest(request)?;
-            Some(method.map(|method| {
-                let answer = async move { M::render(method.call(cx).await?) };
-                Box::pin(answer) as BoxFuture<'static, Result<Json>>
+            Some(method.map(|method| -> BoxFuture<'static, Result<Json>> {
+                Box::pin(async move { M::render(method.call(cx).await?) })
             }))
         };
         Self {
