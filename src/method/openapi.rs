@@ -49,10 +49,27 @@ pub fn openapi_document() -> Value {
         },
     });
     schema::settle(&mut document, "paths");
+    tuples(&mut document);
     if let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") {
         schemas.insert("Problem".to_owned(), problem());
     }
     document
+}
+
+/// Lists of schemas by position: OpenAPI has the newer word for them.
+fn tuples(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            if let Some(Value::Array(_)) = members.get("items")
+                && let Some(items) = members.shift_remove("items")
+            {
+                members.insert("prefixItems".to_owned(), items);
+            }
+            members.values_mut().for_each(tuples);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tuples),
+        _ => {}
+    }
 }
 
 /// The document with the address that is really served.
