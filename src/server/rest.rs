@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
+use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -34,6 +34,17 @@ impl Routes {
         }
         Self(tree)
     }
+
+    /// Whether pages of every site may call what is at this path.
+    pub(super) fn are_open_at(&self, path: &str) -> bool {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        match self.0.find("", path) {
+            Found::Route((_, rest), _) | Found::OtherVerbs { any: (_, rest), .. } => {
+                rest.style.any_origin
+            }
+            Found::Nothing => false,
+        }
+    }
 }
 
 /// Answers a request for a route, or says that there is none.
@@ -62,6 +73,13 @@ pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
         }
     };
     let style = rest.style;
+    let cx = link.cx_of(&parts.extensions);
+    if let Err(err) = link.take_turn(cx.caller) {
+        http::discard(body).await;
+        let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
+        refusal.retry_after = refusal.retry_after.or(err.retry_after());
+        return http::worded(&refusal);
+    }
     let answer = match take(link, &parts, body, style).await {
         Ok(body) => {
             let request = RestRequest {
@@ -71,7 +89,7 @@ pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
                 body,
             };
             let merged = |request: &RestRequest<'_>| params(entry, request);
-            let answer = entry.call_rest(link.cx(), &request, merged).await;
+            let answer = entry.call_rest(cx, &request, merged).await;
             answer.map_err(|err| match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -79,19 +97,14 @@ pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
         }
         Err(fault) => Err((style.refuse)(&fault.as_fault(), &captures)),
     };
-    let mut answer = match answer {
+    match answer {
         Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
         Ok(result) => {
             let status = StatusCode::from_u16(rest.status).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
-    };
-    if style.any_origin {
-        let any = HeaderValue::from_static("*");
-        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
-    answer
 }
 
 /// Why a body was not taken.

@@ -15,13 +15,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::intake::Intake;
 use super::link::{Link, Port};
 use super::rpc::PING;
+use super::stream::Stream;
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
@@ -34,7 +34,7 @@ const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 /// A connection that knows what it reads, and ends when the server does.
 pub(super) struct Socket {
     /// None only while it is being dropped.
-    tcp: Option<TcpStream>,
+    stream: Option<Stream>,
     link: Arc<Link>,
     /// None once it has happened.
     killed: Option<BoxFuture<'static, ()>>,
@@ -49,11 +49,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(tcp: TcpStream, link: Arc<Link>) -> Self {
+    pub(super) fn new(stream: Stream, link: Arc<Link>) -> Self {
         let mut killed = link.killed.clone();
         let killed = async move { drop(killed.changed().await) }.boxed();
         Self {
-            tcp: Some(tcp),
+            stream: Some(stream),
             link,
             killed: Some(killed),
             stall: None,
@@ -63,13 +63,13 @@ impl Socket {
         }
     }
 
-    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Reads from the network; nothing is read any more once the server has been killed.
     fn fetch(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.tcp()?.poll_read(cx, into) {
+        match self.stream()?.poll_read(cx, into) {
             Poll::Pending => self.watch_kill(cx).map(Ok),
             read @ Poll::Ready(_) => read,
         }
@@ -87,8 +87,8 @@ impl Socket {
     /// Ends it in both directions, which wakes whoever still reads or writes.
     fn cut(&mut self) {
         self.ended = true;
-        if let Some(tcp) = &self.tcp {
-            let _ = SockRef::from(tcp).shutdown(std::net::Shutdown::Both);
+        if let Some(stream) = &self.stream {
+            let _ = SockRef::from(stream.tcp()).shutdown(std::net::Shutdown::Both);
         }
     }
 
@@ -121,7 +121,7 @@ impl Socket {
     fn wait(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Poll<()> {
         let mut space = [MaybeUninit::uninit()];
         let mut first = ReadBuf::uninit(&mut space);
-        let peeked = self.tcp.as_ref().map(|tcp| tcp.poll_peek(cx, &mut first));
+        let peeked = self.stream.as_ref().map(|stream| stream.tcp().poll_peek(cx, &mut first));
         if matches!(peeked, None | Some(Poll::Ready(Ok(0) | Err(_)))) {
             self.cut();
             return Poll::Ready(());
@@ -137,7 +137,7 @@ impl Socket {
     }
 
     /// The socket takes nothing: for how long may it?
-    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.link.flow.block();
         let limit = self.link.shared.app.config.slow_reader_timeout + LAST_CHANCE;
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
@@ -162,27 +162,46 @@ impl Socket {
             failed @ Poll::Ready(_) => failed,
         }
     }
+
+    /// What had been taken to be encrypted has been written.
+    fn flushed(
+        &mut self,
+        cx: &mut Context<'_>,
+        done: Poll<io::Result<()>>,
+    ) -> Poll<io::Result<()>> {
+        match done {
+            Poll::Pending => self.stalled(cx),
+            Poll::Ready(Ok(())) => {
+                if self.stall.take().is_some() {
+                    self.link.flow.took(0);
+                }
+                Poll::Ready(Ok(()))
+            }
+            failed @ Poll::Ready(_) => failed,
+        }
+    }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let Some(tcp) = self.tcp.take().filter(|_| self.intake.is_some() && !self.ended) else {
+        let Some(stream) = self.stream.take().filter(|_| self.intake.is_some() && !self.ended)
+        else {
             return;
         };
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(see_off(tcp, Arc::clone(&self.link)));
+            runtime.spawn(see_off(stream, Arc::clone(&self.link)));
         }
     }
 }
 
 /// Throws away what still comes, so that what was sent last is not lost to a reset.
-async fn see_off(mut tcp: TcpStream, link: Arc<Link>) {
+async fn see_off(mut stream: Stream, link: Arc<Link>) {
     let (within, mut left) = FAREWELL;
     let mut killed = link.killed.clone();
     let drained = async {
         let mut sink = Vec::with_capacity(4 << 10);
-        let _ = tcp.shutdown().await;
-        while left > 0 && tcp.read_buf(&mut sink).await.is_ok_and(|read| read > 0) {
+        let _ = stream.shutdown().await;
+        while left > 0 && stream.read_buf(&mut sink).await.is_ok_and(|read| read > 0) {
             left = left.saturating_sub(sink.len());
             sink.clear();
         }
@@ -195,7 +214,7 @@ async fn see_off(mut tcp: TcpStream, link: Arc<Link>) {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Socket").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -227,7 +246,7 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = this.tcp()?.poll_write(cx, bytes);
+        let wrote = this.stream()?.poll_write(cx, bytes);
         this.wrote(cx, wrote)
     }
 
@@ -237,7 +256,7 @@ impl AsyncWrite for Socket {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let wrote = this.tcp()?.poll_write_vectored(cx, parts);
+        let wrote = this.stream()?.poll_write_vectored(cx, parts);
         this.wrote(cx, wrote)
     }
 
@@ -245,11 +264,15 @@ impl AsyncWrite for Socket {
         true
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp()?.poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = this.stream()?.poll_flush(cx);
+        this.flushed(cx, flushed)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.tcp()?.poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let shut = this.stream()?.poll_shutdown(cx);
+        this.flushed(cx, shut)
     }
 }
