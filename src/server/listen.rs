@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
@@ -121,6 +121,7 @@ impl Listening {
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),
+            cut: Notify::new(),
             _permit: permit,
             _place: place,
             _alive: self.alive.clone(),
@@ -152,6 +153,7 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
         }
     };
     let socket = Socket::new(stream, Arc::clone(&link));
+    let cut = Arc::clone(&link);
     let service = service_fn(move |request| {
         let link = Arc::clone(&link);
         async move { Ok::<_, Infallible>(http::answer(link, request).await) }
@@ -171,8 +173,10 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
             tokio::select! {
                 ended = &mut serving => ended,
                 _ = killed.changed() => return,
+                () = cut.cut.notified() => return,
             }
         }
+        () = cut.cut.notified() => return,
         _ = killed.changed() => return,
     };
     if let Err(err) = ended {
@@ -192,5 +196,5 @@ async fn secure(tls: &Tls, mut tcp: TcpStream) -> io::Result<Stream> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let encrypted = tls.acceptor().accept(tcp).await?;
-    Ok(Stream::Secure(Box::new(encrypted)))
+    Ok(Stream::secure(encrypted))
 }

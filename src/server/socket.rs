@@ -20,6 +20,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::intake::Intake;
 use super::link::{Link, Port};
+use super::outgoing::Outgoing;
 use super::rpc::PING;
 use super::stream::Stream;
 
@@ -42,6 +43,8 @@ pub(super) struct Socket {
     stall: Option<Pin<Box<Sleep>>>,
     /// Of a WebSocket.
     intake: Option<Box<Intake>>,
+    /// Of a WebSocket: what is to be written.
+    outgoing: Outgoing,
     /// Runs while nothing is read.
     pause: Option<Pin<Box<Sleep>>>,
     /// There is nothing more to be read.
@@ -58,6 +61,7 @@ impl Socket {
             killed: Some(killed),
             stall: None,
             intake: None,
+            outgoing: Outgoing::default(),
             pause: None,
             ended: false,
         }
@@ -147,6 +151,38 @@ impl Socket {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
+    /// Writes what is to be written.
+    fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let wrote = match &mut self.stream {
+                Some(stream) => Pin::new(stream).poll_write(cx, self.outgoing.rest()),
+                None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
+            };
+            let bytes = ready!(self.wrote(cx, wrote))?;
+            if bytes == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.outgoing.wrote(bytes);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes bytes that are to be written with the next ones.
+    fn collect(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let bytes = parts.iter().map(|part| part.len()).sum();
+        if !self.outgoing.has_room(bytes) {
+            ready!(self.drain(cx))?;
+        }
+        for part in parts {
+            self.outgoing.add(part);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
     fn wrote(
         &mut self,
         cx: &mut Context<'_>,
@@ -158,24 +194,6 @@ impl Socket {
                 self.stall = None;
                 self.link.flow.took(bytes);
                 Poll::Ready(Ok(bytes))
-            }
-            failed @ Poll::Ready(_) => failed,
-        }
-    }
-
-    /// What had been taken to be encrypted has been written.
-    fn flushed(
-        &mut self,
-        cx: &mut Context<'_>,
-        done: Poll<io::Result<()>>,
-    ) -> Poll<io::Result<()>> {
-        match done {
-            Poll::Pending => self.stalled(cx),
-            Poll::Ready(Ok(())) => {
-                if self.stall.take().is_some() {
-                    self.link.flow.took(0);
-                }
-                Poll::Ready(Ok(()))
             }
             failed @ Poll::Ready(_) => failed,
         }
@@ -228,6 +246,11 @@ impl AsyncRead for Socket {
         if this.link.port == Port::Http || !this.link.flow.is_upgraded() {
             return this.fetch(cx, out);
         }
+        if this.outgoing.is_due(cx)
+            && let Poll::Ready(Err(err)) = this.drain(cx)
+        {
+            return Poll::Ready(Err(err));
+        }
         let mut intake = this.intake.take().unwrap_or_else(|| Box::new(Intake::new(&this.link)));
         let refilled =
             if intake.is_ready() { Poll::Ready(Ok(true)) } else { this.refill(cx, &mut intake) };
@@ -235,6 +258,9 @@ impl AsyncRead for Socket {
             intake.give(out);
         }
         this.intake = Some(intake);
+        if refilled.is_pending() {
+            this.outgoing.wait(cx);
+        }
         refilled.map_ok(|_| ())
     }
 }
@@ -246,6 +272,9 @@ impl AsyncWrite for Socket {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.intake.is_some() {
+            return this.collect(cx, &[io::IoSlice::new(bytes)]);
+        }
         let wrote = this.stream()?.poll_write(cx, bytes);
         this.wrote(cx, wrote)
     }
@@ -256,6 +285,9 @@ impl AsyncWrite for Socket {
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.intake.is_some() {
+            return this.collect(cx, parts);
+        }
         let wrote = this.stream()?.poll_write_vectored(cx, parts);
         this.wrote(cx, wrote)
     }
@@ -266,13 +298,20 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = this.stream()?.poll_flush(cx);
-        this.flushed(cx, flushed)
+        if this.outgoing.is_empty() || !this.outgoing.hand_over() {
+            ready!(this.drain(cx))?;
+            return this.stream()?.poll_flush(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let shut = this.stream()?.poll_shutdown(cx);
-        this.flushed(cx, shut)
+        ready!(this.drain(cx))?;
+        match this.stream()?.poll_shutdown(cx) {
+            // What says good-bye may have to wait for its turn.
+            Poll::Pending => this.stalled(cx),
+            shut @ Poll::Ready(_) => shut,
+        }
     }
 }

@@ -2,26 +2,58 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-/// A connection.
+/// A connection. What it takes is with the kernel: a flush finds nothing left to do, and one that
+/// takes nothing is one whose peer reads nothing, whether it is encrypted or not.
 #[derive(Debug)]
 pub(super) enum Stream {
     Plain(TcpStream),
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<Secure>),
+}
+
+/// An encrypted connection.
+#[derive(Debug)]
+pub(super) struct Secure {
+    tls: TlsStream<TcpStream>,
+    /// Bytes that have been encrypted, and of which the kernel has not taken all.
+    held: Option<usize>,
 }
 
 impl Stream {
+    pub(super) fn secure(tls: TlsStream<TcpStream>) -> Self {
+        Self::Secure(Box::new(Secure { tls, held: None }))
+    }
+
     /// What carries it.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(tcp) => tcp,
-            Self::Secure(tls) => tls.get_ref().0,
+            Self::Secure(secure) => secure.tls.get_ref().0,
         }
+    }
+}
+
+impl Secure {
+    /// Encrypts with `take`, unless that has been done for the same bytes, and hands all to the
+    /// kernel.
+    fn write(
+        &mut self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(Pin<&mut TlsStream<TcpStream>>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let bytes = match self.held {
+            Some(bytes) => bytes,
+            None => ready!(take(Pin::new(&mut self.tls), cx))?,
+        };
+        self.held = Some(bytes);
+        ready!(Pin::new(&mut self.tls).poll_flush(cx))?;
+        self.held = None;
+        Poll::Ready(Ok(bytes))
     }
 }
 
@@ -33,7 +65,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, out),
-            Self::Secure(tls) => Pin::new(tls).poll_read(cx, out),
+            Self::Secure(secure) => Pin::new(&mut secure.tls).poll_read(cx, out),
         }
     }
 }
@@ -46,7 +78,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
-            Self::Secure(tls) => Pin::new(tls).poll_write(cx, bytes),
+            Self::Secure(secure) => secure.write(cx, |tls, cx| tls.poll_write(cx, bytes)),
         }
     }
 
@@ -57,7 +89,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, parts),
-            Self::Secure(tls) => Pin::new(tls).poll_write_vectored(cx, parts),
+            Self::Secure(secure) => secure.write(cx, |tls, cx| tls.poll_write_vectored(cx, parts)),
         }
     }
 
@@ -68,14 +100,14 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
-            Self::Secure(tls) => Pin::new(tls).poll_flush(cx),
+            Self::Secure(secure) => Pin::new(&mut secure.tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Self::Secure(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::Secure(secure) => Pin::new(&mut secure.tls).poll_shutdown(cx),
         }
     }
 }
