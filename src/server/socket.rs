@@ -15,7 +15,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep, timeout};
 
@@ -23,6 +22,7 @@ use super::intake::Intake;
 use super::link::{Link, Port};
 use super::outgoing::Outgoing;
 use super::rpc::PING;
+use super::stream::Stream;
 
 /// Bytes read at once.
 const CHUNK: usize = 16 << 10;
@@ -35,7 +35,7 @@ const FAREWELL: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 /// A connection that knows what it reads, and ends when the server does.
 pub(super) struct Socket {
     /// None only while it is being dropped.
-    tcp: Option<TcpStream>,
+    stream: Option<Stream>,
     link: Arc<Link>,
     /// None once it has happened.
     killed: Option<BoxFuture<'static, ()>>,
@@ -52,11 +52,11 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    pub(super) fn new(tcp: TcpStream, link: Arc<Link>) -> Self {
+    pub(super) fn new(stream: Stream, link: Arc<Link>) -> Self {
         let mut killed = link.killed.clone();
         let killed = async move { drop(killed.changed().await) }.boxed();
         Self {
-            tcp: Some(tcp),
+            stream: Some(stream),
             link,
             killed: Some(killed),
             stall: None,
@@ -67,13 +67,13 @@ impl Socket {
         }
     }
 
-    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        self.tcp.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    fn stream(&mut self) -> io::Result<Pin<&mut Stream>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Reads from the network; nothing is read any more once the server has been killed.
     fn fetch(&mut self, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.tcp()?.poll_read(cx, into) {
+        match self.stream()?.poll_read(cx, into) {
             Poll::Pending => self.watch_kill(cx).map(Ok),
             read @ Poll::Ready(_) => read,
         }
@@ -91,8 +91,8 @@ impl Socket {
     /// Ends it in both directions, which wakes whoever still reads or writes.
     fn cut(&mut self) {
         self.ended = true;
-        if let Some(tcp) = &self.tcp {
-            let _ = SockRef::from(tcp).shutdown(std::net::Shutdown::Both);
+        if let Some(stream) = &self.stream {
+            let _ = SockRef::from(stream.tcp()).shutdown(std::net::Shutdown::Both);
         }
     }
 
@@ -125,7 +125,7 @@ impl Socket {
     fn wait(&mut self, cx: &mut Context<'_>, intake: &mut Intake) -> Poll<()> {
         let mut space = [MaybeUninit::uninit()];
         let mut first = ReadBuf::uninit(&mut space);
-        let peeked = self.tcp.as_ref().map(|tcp| tcp.poll_peek(cx, &mut first));
+        let peeked = self.stream.as_ref().map(|stream| stream.tcp().poll_peek(cx, &mut first));
         if matches!(peeked, None | Some(Poll::Ready(Ok(0) | Err(_)))) {
             self.cut();
             return Poll::Ready(());
@@ -141,7 +141,7 @@ impl Socket {
     }
 
     /// The socket takes nothing: for how long may it?
-    fn stalled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn stalled<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         self.link.flow.block();
         let limit = self.link.shared.app.config.slow_reader_timeout + LAST_CHANCE;
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(limit)));
@@ -154,8 +154,8 @@ impl Socket {
     /// Writes what is to be written.
     fn drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.outgoing.is_empty() {
-            let wrote = match &mut self.tcp {
-                Some(tcp) => Pin::new(tcp).poll_write(cx, self.outgoing.rest()),
+            let wrote = match &mut self.stream {
+                Some(stream) => Pin::new(stream).poll_write(cx, self.outgoing.rest()),
                 None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
             };
             let bytes = ready!(self.wrote(cx, wrote))?;
@@ -164,6 +164,9 @@ impl Socket {
             }
             self.outgoing.wrote(bytes);
         }
+        // What is encrypted may still be on its way when all of it has been taken.
+        ready!(self.stream()?.poll_flush(cx))?;
+        self.outgoing.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -211,23 +214,24 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let Some(tcp) = self.tcp.take().filter(|_| self.intake.is_some() && !self.ended) else {
+        let Some(stream) = self.stream.take().filter(|_| self.intake.is_some() && !self.ended)
+        else {
             return;
         };
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(see_off(tcp, Arc::clone(&self.link)));
+            runtime.spawn(see_off(stream, Arc::clone(&self.link)));
         }
     }
 }
 
 /// Throws away what still comes, so that what was sent last is not lost to a reset.
-async fn see_off(mut tcp: TcpStream, link: Arc<Link>) {
+async fn see_off(mut stream: Stream, link: Arc<Link>) {
     let (within, mut left) = FAREWELL;
     let mut killed = link.killed.clone();
     let drained = async {
         let mut sink = Vec::with_capacity(4 << 10);
-        let _ = tcp.shutdown().await;
-        while left > 0 && tcp.read_buf(&mut sink).await.is_ok_and(|read| read > 0) {
+        let _ = stream.shutdown().await;
+        while left > 0 && stream.read_buf(&mut sink).await.is_ok_and(|read| read > 0) {
             left = left.saturating_sub(sink.len());
             sink.clear();
         }
@@ -240,7 +244,7 @@ async fn see_off(mut tcp: TcpStream, link: Arc<Link>) {
 
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Socket").field("tcp", &self.tcp).finish_non_exhaustive()
+        f.debug_struct("Socket").field("stream", &self.stream).finish_non_exhaustive()
     }
 }
 
@@ -283,7 +287,7 @@ impl AsyncWrite for Socket {
         if this.intake.is_some() {
             return this.collect(cx, &[io::IoSlice::new(bytes)]);
         }
-        let wrote = this.tcp()?.poll_write(cx, bytes);
+        let wrote = this.stream()?.poll_write(cx, bytes);
         this.wrote(cx, wrote)
     }
 
@@ -296,7 +300,7 @@ impl AsyncWrite for Socket {
         if this.intake.is_some() {
             return this.collect(cx, parts);
         }
-        let wrote = this.tcp()?.poll_write_vectored(cx, parts);
+        let wrote = this.stream()?.poll_write_vectored(cx, parts);
         this.wrote(cx, wrote)
     }
 
@@ -306,16 +310,19 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.outgoing.is_empty() || !this.outgoing.hand_over() {
-            ready!(this.make_room(cx))?;
-            return this.tcp()?.poll_flush(cx);
+        if this.outgoing.is_flushed() {
+            return this.stream()?.poll_flush(cx);
         }
-        Poll::Ready(Ok(()))
+        if this.outgoing.hand_over() { Poll::Ready(Ok(())) } else { this.make_room(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(this.make_room(cx))?;
-        this.tcp()?.poll_shutdown(cx)
+        match this.stream()?.poll_shutdown(cx) {
+            // What says good-bye may have to wait for its turn.
+            Poll::Pending => this.stalled(cx),
+            shut @ Poll::Ready(_) => shut,
+        }
     }
 }
