@@ -1,6 +1,7 @@
 //! The methods, one folder per mirrored system.
 
 pub mod core;
+pub mod dcp;
 
 use std::sync::LazyLock;
 

@@ -1,5 +1,6 @@
 //! One TCP connection: who is on it, and how much of it is under way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -23,6 +24,8 @@ pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
     pub(super) caller: Caller,
+    /// Where it comes from.
+    pub(super) peer: IpAddr,
     /// Unique while the process lives.
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
@@ -40,7 +43,13 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
+        Cx {
+            app,
+            caller: self.caller,
+            connection: self.connection,
+            credentials: None,
+            peer: Some(self.peer),
+        }
     }
 }
 

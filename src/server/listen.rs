@@ -102,6 +102,7 @@ impl Listening {
             shared: Arc::clone(&self.shared),
             port: self.port,
             caller: identity::of_peer(peer),
+            peer: peer.ip(),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),

@@ -1,0 +1,70 @@
+//! Who is calling: an address, proved by a keystore and its password or by an API key.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::keystore::Keystore;
+use super::presented::Presented;
+use super::secret::Secret;
+use super::{keystore_cache, keystore_gate, presented, unauthenticated};
+use crate::Result;
+use crate::app::Cx;
+use crate::model::address::Address;
+use crate::store::API_KEYS;
+
+/// Who is calling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Whoever has the same address is the same.
+    pub address: Address,
+    /// How it was proved.
+    pub scheme: Scheme,
+}
+
+/// How an identity is proved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DcpScheme")]
+pub enum Scheme {
+    /// A keystore and its password.
+    Basic,
+    /// An API key.
+    Bearer,
+}
+
+/// Who is calling: `auth`, when it is given, wins over the header of the request.
+///
+/// # Errors
+/// 401, which does not tell why; 429 when too many keystores of the peer are being unlocked.
+pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
+    let header = cx.credentials.as_ref().map(|credentials| &*credentials.0);
+    let text = auth.or(header).ok_or_else(unauthenticated)?;
+    let presented = Presented::read(text).ok_or_else(unauthenticated)?;
+    let scheme = match presented {
+        Presented::Basic(_) => Scheme::Basic,
+        Presented::Bearer(..) => Scheme::Bearer,
+    };
+    // Looked up each time, also when the secret is remembered: a revoked key ends at once.
+    let kept = match presented {
+        Presented::Basic(_) => None,
+        Presented::Bearer(key, _) => {
+            Some(cx.app.store.get(API_KEYS, &key)?.ok_or_else(unauthenticated)?)
+        }
+    };
+    let digest = keystore_cache::digest(text);
+    if let Some(address) = keystore_cache::recall(&digest, (cx.app.now)()) {
+        return Ok(Identity { address, scheme });
+    }
+    let (keystore, password) = match (presented, kept) {
+        (Presented::Bearer(_, secret), Some(row)) => {
+            let keystore = Keystore::read(&row.keystore).ok_or_else(unauthenticated)?;
+            (keystore, Secret::new(secret.to_owned()))
+        }
+        (Presented::Basic(encoded), _) => presented::basic(encoded).ok_or_else(unauthenticated)?,
+        (Presented::Bearer(..), None) => return Err(unauthenticated()),
+    };
+    let known = || keystore_cache::recall(&digest, (cx.app.now)());
+    let address = keystore_gate::unlock(cx.peer, keystore, password, known).await?;
+    let address = address.ok_or_else(unauthenticated)?;
+    keystore_cache::remember(digest, address, (cx.app.now)());
+    Ok(Identity { address, scheme })
+}
