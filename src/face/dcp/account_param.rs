@@ -111,7 +111,7 @@ impl AccountParam {
             if let Some(address) = known() {
                 return Ok(Payer::Proved { address, label });
             }
-            let unlocked = keystore_gate::unlock(cx.peer, keystore, password, known);
+            let unlocked = keystore_gate::unlock(cx, keystore, password, known);
             let address = unlocked.await?.ok_or_else(locked)?;
             keystore_cache::remember(digest, address, (cx.app.now)());
             return Ok(Payer::Proved { address, label });

@@ -63,7 +63,7 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
         (Presented::Bearer(..), None) => return Err(unauthenticated()),
     };
     let known = || keystore_cache::recall(&digest, (cx.app.now)());
-    let address = keystore_gate::unlock(cx.peer, keystore, password, known).await?;
+    let address = keystore_gate::unlock(cx, keystore, password, known).await?;
     let address = address.ok_or_else(unauthenticated)?;
     keystore_cache::remember(digest, address, (cx.app.now)());
     Ok(Identity { address, scheme })

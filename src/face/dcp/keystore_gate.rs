@@ -13,6 +13,7 @@ use super::keystore::Keystore;
 use super::keystore_unlock;
 use super::refuse;
 use super::secret::Secret;
+use crate::app::Cx;
 use crate::model::address::Address;
 use crate::{Error, Result};
 
@@ -44,12 +45,12 @@ static GATE: LazyLock<Arc<Gate>> = LazyLock::new(|| {
 /// # Errors
 /// 429 when the peer has too many calls waiting already, or all peers together have.
 pub(super) async fn unlock(
-    peer: Option<IpAddr>,
+    cx: &Cx,
     keystore: Keystore,
     password: Secret,
     known: impl Fn() -> Option<Address>,
 ) -> Result<Option<Address>> {
-    let pass = GATE.enter(peer, keystore.memory()).await?;
+    let pass = GATE.enter(cx.peer, keystore.memory()).await?;
     if let Some(address) = known() {
         return Ok(Some(address));
     }
