@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::identity::Identity;
-use super::keystore::{Keystore, MOST_TEXT};
+use super::identity::{Identity, unlock_given};
+use super::keystore::MOST_TEXT;
 use super::secret::Secret;
-use super::{account, keystore_cache, keystore_gate, refuse};
+use super::{account, refuse};
 use crate::Result;
 use crate::app::Cx;
 use crate::model::address::Address;
@@ -95,42 +95,42 @@ impl AccountParam {
     /// 400 when it is malformed or names nothing, 403 when the keystore does not unlock, 429 when
     /// too many keystores of the peer are being unlocked.
     pub async fn check(&self, cx: &Cx) -> Result<Payer> {
-        if let Some(json) = self.json.as_ref().filter(|json| !json.is_null()) {
-            let password = match &self.password {
-                None | Some(Value::Null) => Secret::new(String::new()),
+        self.check_at(cx, "account.").await
+    }
+
+    /// The same, with the names of its members beginning with `at`.
+    pub(super) async fn check_at(&self, cx: &Cx, at: &str) -> Result<Payer> {
+        if let Some(json) = given(&self.json) {
+            let password = match given(&self.password) {
+                None => Secret::new(String::new()),
                 Some(Value::String(text)) => Secret::new(text.clone()),
-                Some(_) => return Err(refuse(400, "account.password: must be text")),
+                Some(_) => return Err(refuse(400, format!("{at}password: must be text"))),
             };
-            let locked = || refuse(403, "account.json: the keystore does not unlock");
-            let keystore = read_keystore(json).ok_or_else(locked)?;
-            let label = keystore.label.clone();
-            // No header text begins like this.
-            let text = Secret::new(format!("account\n{json}\n{}", &*password));
-            let digest = keystore_cache::digest(&text);
-            let known = || keystore_cache::recall(&digest, (cx.app.now)());
-            if let Some(address) = known() {
-                return Ok(Payer::Proved { address, label });
-            }
-            let unlocked = keystore_gate::unlock(cx, keystore, password, known);
-            let address = unlocked.await?.ok_or_else(locked)?;
-            keystore_cache::remember(digest, address, (cx.app.now)());
+            let locked = || refuse(403, format!("{at}json: the keystore does not unlock"));
+            let unlocked = unlock_given(cx, json, password).await?;
+            let (address, label) = unlocked.ok_or_else(locked)?;
             return Ok(Payer::Proved { address, label });
         }
-        if let Some(address) = self.address.as_ref().filter(|address| !address.is_null()) {
+        if let Some(address) = given(&self.address) {
             let address = address.as_str().and_then(Address::parse);
-            let bad = || refuse(400, "account.address: must be 40 hexadecimal digits");
+            let bad = || refuse(400, format!("{at}address: must be 40 hexadecimal digits"));
             return address.map(Payer::Address).ok_or_else(bad);
         }
-        let given = |(_, value): &(_, &Option<Value>)| value.as_ref().is_some_and(|v| !v.is_null());
-        match [("label", &self.label), ("name", &self.name)].into_iter().find(given) {
-            Some((field, Some(Value::String(name)))) => {
-                account::check_name(&format!("account.{field}"), name)?;
+        let named = [("label", given(&self.label)), ("name", given(&self.name))];
+        match named.into_iter().find_map(|(field, value)| Some((field, value?))) {
+            Some((field, Value::String(name))) => {
+                account::check_name(&format!("{at}{field}"), name)?;
                 Ok(Payer::Name(name.clone()))
             }
-            Some((field, _)) => Err(refuse(400, format!("account.{field}: must be text"))),
-            None => Err(refuse(400, "account: needs a json, an address or a label")),
+            Some((field, _)) => Err(refuse(400, format!("{at}{field}: must be text"))),
+            None => Err(refuse(400, format!("{at}address: needs an address, a json or a label"))),
         }
     }
+}
+
+/// A member that is there and not null.
+fn given(member: &Option<Value>) -> Option<&Value> {
+    member.as_ref().filter(|value| !value.is_null())
 }
 
 /// Checks which account pays and enters it, where it is a new one, in a change of its own.
@@ -150,16 +150,7 @@ pub async fn resolve_account(
     cx.app.engine.change(move |turn| account::enter(turn, owner, &payer, strict)).await
 }
 
-/// A keystore as an object, or as the text of one.
-pub(super) fn read_keystore(json: &Value) -> Option<Keystore> {
-    match json {
-        Value::String(text) => Keystore::read(text),
-        Value::Object(_) => Keystore::read(&json.to_string()),
-        _ => None,
-    }
-}
-
-/// The same as text to keep, when it is short enough.
+/// A keystore as text to keep, when it is short enough.
 pub(super) fn keystore_text(json: &Value) -> Option<String> {
     let text = match json {
         Value::String(text) => text.clone(),

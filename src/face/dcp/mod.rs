@@ -2,6 +2,8 @@
 
 pub mod account;
 pub mod account_param;
+pub mod accounts;
+pub mod api_key;
 pub mod identity;
 mod keystore;
 mod keystore_cache;
