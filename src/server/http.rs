@@ -42,6 +42,10 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
     if let Some(reason) = guard::refusal(&request, http, ws) {
         return plain(StatusCode::FORBIDDEN, reason);
     }
+    let foreign = guard::is_foreign(&request, http, ws);
+    if foreign && !(link.port == Port::Http && is_for_all(&link, request.uri().path())) {
+        return plain(StatusCode::FORBIDDEN, "the Origin header names another site");
+    }
     if link.port == Port::Ws {
         return upgrade::answer(link, request).await;
     }
@@ -50,8 +54,13 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
     }
     match pages::answer(&link, &request).await {
         Some(page) => page,
-        None => rest::answer(&link, request).await,
+        None => rest::answer(&link, request, foreign).await,
     }
+}
+
+/// Whether pages of every origin may call this path.
+fn is_for_all(link: &Link, path: &str) -> bool {
+    pages::is_for_all(path) || link.shared.routes.are_for_all(path)
 }
 
 /// JSON-RPC over HTTP.

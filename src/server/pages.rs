@@ -6,6 +6,7 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
+use super::cors;
 use super::http::{self, Answer};
 use super::link::Link;
 use crate::store::PROBES;
@@ -22,9 +23,15 @@ const FRONT: &str = concat!(
     "Metrics     GET /metrics\n",
 );
 
+/// The compute face for its REST clients.
+const COMPUTE: &str = include_str!("../../specs/dcp-openapi.yaml");
+
 /// The page at this path, if there is one.
 pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answer> {
     let path = request.uri().path();
+    if is_for_all(path) {
+        return Some(cors::for_all(compute_document(request)));
+    }
     if !matches!(path, "/" | "/health" | "/livez" | "/ready" | "/readyz" | "/metrics") {
         return None;
     }
@@ -38,6 +45,23 @@ pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answe
         "/metrics" => metrics(link),
         _ => ready(link).await,
     })
+}
+
+/// Whether pages of every origin may read it.
+pub(super) fn is_for_all(path: &str) -> bool {
+    matches!(path, "/spec" | "/spec/")
+}
+
+/// The OpenAPI document of the compute face, where its clients look for it.
+fn compute_document<B>(request: &Request<B>) -> Answer {
+    const VERBS: &[&str] = &["GET", "HEAD", "OPTIONS"];
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            http::typed(StatusCode::OK, "text/yaml; charset=utf-8", COMPUTE)
+        }
+        Method::OPTIONS => cors::preflight(request.headers(), VERBS),
+        _ => http::other_verbs(VERBS),
+    }
 }
 
 fn metrics(link: &Link) -> Answer {

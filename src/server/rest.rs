@@ -5,17 +5,19 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::cors;
 use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
+use crate::app::{Caller, Credentials};
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -68,20 +70,47 @@ impl Routes {
     }
 }
 
-/// Answers a request for a route, or says that there is none.
-pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
+impl Routes {
+    /// The style of the face that has this path, or would have it.
+    fn style(&self, path: &str) -> Option<&'static RestStyle> {
+        self.calls.nearest(path).map(|(_, rest)| rest.style)
+    }
+
+    /// Whether pages of every origin may call this path.
+    pub(super) fn are_for_all(&self, path: &str) -> bool {
+        self.style(path).is_some_and(|style| style.any_origin)
+    }
+}
+
+/// Answers a request for a route, or says that there is none; `foreign` is one from a page of
+/// another site.
+pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
+    let for_all = link.shared.routes.are_for_all(request.uri().path());
+    let answer = answer_alone(link, request, foreign).await;
+    if for_all { cors::for_all(answer) } else { answer }
+}
+
+async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
     let (parts, body) = request.into_parts();
     let (entry, rest, captures) = match link.shared.routes.find(&parts) {
         Found::Route((entry, rest), captures) => (*entry, *rest, Captures(captures)),
+        Found::OtherVerbs { verbs, any: (_, rest), .. }
+            if rest.style.any_origin && parts.method == Method::OPTIONS =>
+        {
+            return cors::preflight(&parts.headers, &verbs);
+        }
         Found::OtherVerbs { verbs, any: (_, rest), captures } => {
             let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
             return http::allowing(http::worded(&refusal), &verbs);
         }
-        Found::Nothing => {
-            return http::plain(StatusCode::NOT_FOUND, "there is nothing at this path");
-        }
+        Found::Nothing => return nothing_at(link, parts.uri.path()),
     };
     let style = rest.style;
+    let mut cx = link.cx();
+    cx.credentials = credentials(&parts.headers);
+    if foreign {
+        cx.caller = Caller::Anonymous;
+    }
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
@@ -101,7 +130,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
                 body,
             };
             let merged = |request: &RestRequest<'_>| params(entry, request);
-            let answer = entry.call_rest(link.cx(), &request, merged).await;
+            let answer = entry.call_rest(cx, &request, merged).await;
             answer.map_err(|err| match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -109,19 +138,31 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         }
         Err(fault) => Err((style.refuse)(&fault.as_fault(), &captures)),
     };
-    let mut answer = match answer {
+    match answer {
         Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
         Ok(result) => {
             let status = StatusCode::from_u16(rest.status).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
-    };
-    if style.any_origin {
-        let any = HeaderValue::from_static("*");
-        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
-    answer
+}
+
+/// Says that there is no such path, in the words of the face that would have it.
+fn nothing_at(link: &Link, path: &str) -> Answer {
+    match link.shared.routes.style(path) {
+        // Only a face that has a namespace of paths to itself speaks for all of it.
+        Some(style) if style.any_origin => {
+            let err = Error::NotFound { kind: "path", id: path.to_owned() };
+            http::worded(&(style.refuse)(&RestFault::Error(&err), &Captures::default()))
+        }
+        _ => http::plain(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    Some(Credentials(text.into()))
 }
 
 /// Follows a subscription.
