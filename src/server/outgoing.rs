@@ -26,6 +26,8 @@ pub(super) struct Outgoing {
     reader: Option<Waker>,
     /// It has been called and has not come yet.
     called: bool,
+    /// The task that writes, while it waits for room: the socket remembers only who came last.
+    writer: Option<Waker>,
     /// Runs until its thread has nothing else to do.
     idle: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -56,7 +58,15 @@ impl Outgoing {
             self.written = 0;
             self.bytes.clear();
             self.bytes.shrink_to(KEPT);
+            if let Some(writer) = self.writer.take() {
+                writer.wake();
+            }
         }
+    }
+
+    /// The task that writes waits for room.
+    pub(super) fn wait_for_room(&mut self, cx: &Context<'_>) {
+        self.writer = Some(cx.waker().clone());
     }
 
     /// Leaves it to the task that reads; answers whether that will see to it.

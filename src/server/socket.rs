@@ -167,6 +167,15 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// The same for the task that writes, which must hear of it when the other one has done it.
+    fn make_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let drained = self.drain(cx);
+        if drained.is_pending() {
+            self.outgoing.wait_for_room(cx);
+        }
+        drained
+    }
+
     /// Takes bytes that are to be written with the next ones.
     fn collect(
         &mut self,
@@ -175,7 +184,7 @@ impl Socket {
     ) -> Poll<io::Result<usize>> {
         let bytes = parts.iter().map(|part| part.len()).sum();
         if !self.outgoing.has_room(bytes) {
-            ready!(self.drain(cx))?;
+            ready!(self.make_room(cx))?;
         }
         for part in parts {
             self.outgoing.add(part);
@@ -299,7 +308,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.outgoing.is_empty() || !this.outgoing.hand_over() {
-            ready!(this.drain(cx))?;
+            ready!(this.make_room(cx))?;
             return this.stream()?.poll_flush(cx);
         }
         Poll::Ready(Ok(()))
@@ -307,7 +316,7 @@ impl AsyncWrite for Socket {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.drain(cx))?;
+        ready!(this.make_room(cx))?;
         match this.stream()?.poll_shutdown(cx) {
             // What says good-bye may have to wait for its turn.
             Poll::Pending => this.stalled(cx),

@@ -1,11 +1,13 @@
 //! Both ports over TLS, with certificates made for the test.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{SinkExt, StreamExt};
 use muster::client::{self, Trust};
 use muster::config::Config;
 use muster::face::core::system::{Info, Ping};
@@ -22,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::server::{PATIENCE, TestServer, read_answer};
 
@@ -135,6 +138,29 @@ async fn large_answers_come_through_whole() {
     };
     let sizes = futures_util::future::join_all((0..20).map(|_| ask())).await;
     assert!(sizes.iter().all(|size| *size == sizes[0] && *size > 100_000), "{sizes:?}");
+}
+
+/// More than all buffers between hold, so that encrypting has to wait for the reader.
+#[tokio::test]
+async fn a_reader_that_comes_late_gets_everything() {
+    let (authority, server) = secure().await;
+    let io = authority.connect(server.at.ws, "localhost").await.unwrap();
+    let url = format!("wss://localhost:{}/", server.at.ws.port());
+    let (mut socket, _) = tokio_tungstenite::client_async(url, io).await.unwrap();
+    const CALLS: usize = 100;
+    for id in 0..CALLS {
+        let call = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"rpc.discover"}}"#);
+        socket.send(Message::text(call)).await.unwrap();
+    }
+    let mut answered = BTreeSet::new();
+    while answered.len() < CALLS {
+        let message = timeout(PATIENCE, socket.next()).await.unwrap().unwrap().unwrap();
+        if let Message::Text(text) = message {
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            assert!(answer["result"]["methods"].is_array());
+            answered.insert(answer["id"].as_u64().unwrap());
+        }
+    }
 }
 
 #[tokio::test]
