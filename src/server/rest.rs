@@ -17,7 +17,7 @@ use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
-use crate::app::{Caller, Credentials};
+use crate::app::{Caller, Credentials, Cx};
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -85,20 +85,24 @@ impl Routes {
 /// Answers a request for a route, or says that there is none; `foreign` is one from a page of
 /// another site.
 pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
-    let for_all = link.shared.routes.are_for_all(request.uri().path());
-    let answer = answer_alone(link, request, foreign).await;
-    if for_all { cors::for_all(answer) } else { answer }
+    if !link.shared.routes.are_for_all(request.uri().path()) {
+        return answer_alone(link, request, foreign).await;
+    }
+    if request.method() == Method::OPTIONS {
+        let (parts, _) = request.into_parts();
+        let verbs = match link.shared.routes.find(&parts) {
+            Found::OtherVerbs { verbs, .. } => verbs,
+            _ => vec!["GET", "POST", "PUT", "DELETE"],
+        };
+        return cors::preflight(&parts.headers, &verbs);
+    }
+    cors::for_all(answer_alone(link, request, foreign).await)
 }
 
 async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
     let (parts, body) = request.into_parts();
     let (entry, rest, captures) = match link.shared.routes.find(&parts) {
         Found::Route((entry, rest), captures) => (*entry, *rest, Captures(captures)),
-        Found::OtherVerbs { verbs, any: (_, rest), .. }
-            if rest.style.any_origin && parts.method == Method::OPTIONS =>
-        {
-            return cors::preflight(&parts.headers, &verbs);
-        }
         Found::OtherVerbs { verbs, any: (_, rest), captures } => {
             let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
             return http::allowing(http::worded(&refusal), &verbs);
@@ -114,7 +118,7 @@ async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: boo
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
-        return follow(link, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
+        return follow(link, cx, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
             http::worded(&match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -168,6 +172,7 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
 /// Follows a subscription.
 async fn follow(
     link: &Arc<Link>,
+    cx: Cx,
     entry: &Entry,
     headers: &HeaderMap,
     request: &RestRequest<'_>,
@@ -179,7 +184,7 @@ async fn follow(
     {
         params.insert("since".to_owned(), last.into());
     }
-    sse::answer(link, entry, &Value::Object(params).to_string()).await
+    sse::answer(link, cx, entry, &Value::Object(params).to_string()).await
 }
 
 /// Why a body was not taken.
