@@ -1,35 +1,58 @@
-//! Routes that pages of every origin may call (Fetch standard, section 3.2).
-//!
-//! Such a page acts for nobody but itself: what a loopback peer may do, it may not.
+//! What pages of other sites are told: who may call, and what they may read of an answer.
 
-use hyper::StatusCode;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HeaderMap, HeaderValue,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
+    HeaderValue, VARY,
 };
+use hyper::{Method, Request, StatusCode};
 
+use super::guard::Page;
 use super::http::{self, Answer};
 
-/// How long a browser may remember what it was told, seconds.
-const REMEMBERED: HeaderValue = HeaderValue::from_static("86400");
-/// What pages may send when they do not ask for anything in particular.
-const USUAL: HeaderValue = HeaderValue::from_static("Authorization, Content-Type");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+const HEADERS: HeaderValue = HeaderValue::from_static(
+    "Authorization, Content-Type, Accept, If-Match, If-None-Match, Last-Event-ID, Range, \
+     X-OCP-Operator-Token",
+);
+const EXPOSED: HeaderValue =
+    HeaderValue::from_static("Allow, Content-Range, ETag, Location, Retry-After, WWW-Authenticate");
+/// Two hours: the longest that browsers remember it.
+const REMEMBERED: HeaderValue = HeaderValue::from_static("7200");
+const ANY: HeaderValue = HeaderValue::from_static("*");
+const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
 
-/// Pages of every origin may read this answer.
-pub(super) fn for_all(mut answer: Answer) -> Answer {
-    answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    answer
+/// The answer to a browser that asks whether a page may call.
+///
+/// `open` says that the path is open to every site: there, `OPTIONS` is always answered.
+pub(super) fn preflight<B>(page: &Page, open: bool, request: &Request<B>) -> Option<Answer> {
+    if request.method() != Method::OPTIONS {
+        return None;
+    }
+    let asks = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
+    if !(open || asks && matches!(page, Page::Allowed(_))) {
+        return None;
+    }
+    let mut answer = http::empty(StatusCode::NO_CONTENT);
+    let headers = answer.headers_mut();
+    headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+    headers.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
+    Some(allow(page, open, answer))
 }
 
-/// What a browser asks before it lets a page call.
-pub(super) fn preflight(headers: &HeaderMap, verbs: &[&str]) -> Answer {
-    let mut answer = http::allowing(http::empty(StatusCode::NO_CONTENT), verbs);
-    let asked = headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned().unwrap_or(USUAL);
-    let told = answer.headers_mut();
-    if let Ok(verbs) = HeaderValue::from_str(&verbs.join(", ")) {
-        told.insert(ACCESS_CONTROL_ALLOW_METHODS, verbs);
+/// Lets the page that asked read the answer.
+pub(super) fn allow(page: &Page, open: bool, mut answer: Answer) -> Answer {
+    let origin = match page {
+        _ if open => ANY,
+        Page::Allowed(origin) => origin.clone(),
+        Page::Own | Page::Foreign => return answer,
+    };
+    let headers = answer.headers_mut();
+    if origin != ANY {
+        headers.append(VARY, BY_ORIGIN);
     }
-    told.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked);
-    told.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
-    for_all(answer)
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED);
+    answer
 }

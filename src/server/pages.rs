@@ -6,7 +6,6 @@ use hyper::{Method, Request, StatusCode};
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::cors;
 use super::http::{self, Answer};
 use super::link::Link;
 use crate::store::PROBES;
@@ -29,8 +28,8 @@ const COMPUTE: &str = include_str!("../../specs/dcp-openapi.yaml");
 /// The page at this path, if there is one.
 pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answer> {
     let path = request.uri().path();
-    if is_for_all(path) {
-        return Some(cors::for_all(compute_document(request)));
+    if is_open_at(path) {
+        return Some(compute_document(request));
     }
     if !matches!(path, "/" | "/health" | "/livez" | "/ready" | "/readyz" | "/metrics") {
         return None;
@@ -47,20 +46,18 @@ pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answe
     })
 }
 
-/// Whether pages of every origin may read it.
-pub(super) fn is_for_all(path: &str) -> bool {
+/// Whether pages of every site may read what is at this path.
+pub(super) fn is_open_at(path: &str) -> bool {
     matches!(path, "/spec" | "/spec/")
 }
 
 /// The OpenAPI document of the compute face, where its clients look for it.
 fn compute_document<B>(request: &Request<B>) -> Answer {
-    const VERBS: &[&str] = &["GET", "HEAD", "OPTIONS"];
     match *request.method() {
         Method::GET | Method::HEAD => {
             http::typed(StatusCode::OK, "text/yaml; charset=utf-8", COMPUTE)
         }
-        Method::OPTIONS => cors::preflight(request.headers(), VERBS),
-        _ => http::other_verbs(VERBS),
+        _ => http::other_verbs(&["GET"]),
     }
 }
 

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::cors;
 use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
-use crate::app::{Caller, Credentials, Cx};
+use crate::app::{Credentials, Cx};
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -68,38 +67,23 @@ impl Routes {
             (found, _) => found,
         }
     }
-}
 
-impl Routes {
+    /// Whether pages of every site may call what is at this path.
+    ///
+    /// So they may what would be there: a face that is open is so below its whole base path.
+    pub(super) fn are_open_at(&self, path: &str) -> bool {
+        self.style_at(path).is_some_and(|style| style.any_origin)
+    }
+
     /// The style of the face that has this path, or would have it.
-    fn style(&self, path: &str) -> Option<&'static RestStyle> {
-        self.calls.nearest(path).map(|(_, rest)| rest.style)
-    }
-
-    /// Whether pages of every origin may call this path.
-    pub(super) fn are_for_all(&self, path: &str) -> bool {
-        self.style(path).is_some_and(|style| style.any_origin)
+    fn style_at(&self, path: &str) -> Option<&'static RestStyle> {
+        let nearest = self.calls.nearest(path).or_else(|| self.streams.nearest(path));
+        nearest.map(|(_, rest)| rest.style)
     }
 }
 
-/// Answers a request for a route, or says that there is none; `foreign` is one from a page of
-/// another site.
-pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
-    if !link.shared.routes.are_for_all(request.uri().path()) {
-        return answer_alone(link, request, foreign).await;
-    }
-    if request.method() == Method::OPTIONS {
-        let (parts, _) = request.into_parts();
-        let verbs = match link.shared.routes.find(&parts) {
-            Found::OtherVerbs { verbs, .. } => verbs,
-            _ => vec!["GET", "POST", "PUT", "DELETE"],
-        };
-        return cors::preflight(&parts.headers, &verbs);
-    }
-    cors::for_all(answer_alone(link, request, foreign).await)
-}
-
-async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: bool) -> Answer {
+/// Answers a request for a route, or says that there is none.
+pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
     let (entry, rest, captures) = match link.shared.routes.find(&parts) {
         Found::Route((entry, rest), captures) => (*entry, *rest, Captures(captures)),
@@ -110,10 +94,13 @@ async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: boo
         Found::Nothing => return nothing_at(link, parts.uri.path()),
     };
     let style = rest.style;
-    let mut cx = link.cx();
+    let mut cx = link.cx_of(&parts.extensions);
     cx.credentials = credentials(&parts.headers);
-    if foreign {
-        cx.caller = Caller::Anonymous;
+    if let Err(err) = link.take_turn(cx.caller) {
+        http::discard(body).await;
+        let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
+        refusal.retry_after = refusal.retry_after.or(err.retry_after());
+        return http::worded(&refusal);
     }
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
@@ -154,8 +141,8 @@ async fn answer_alone(link: &Arc<Link>, request: Request<Incoming>, foreign: boo
 
 /// Says that there is no such path, in the words of the face that would have it.
 fn nothing_at(link: &Link, path: &str) -> Answer {
-    match link.shared.routes.style(path) {
-        // Only a face that has a namespace of paths to itself speaks for all of it.
+    match link.shared.routes.style_at(path) {
+        // Only a face that has a base path to itself speaks for all that is below.
         Some(style) if style.any_origin => {
             let err = Error::NotFound { kind: "path", id: path.to_owned() };
             http::worded(&(style.refuse)(&RestFault::Error(&err), &Captures::default()))
