@@ -1,5 +1,6 @@
 //! The methods, one folder per mirrored system.
 
+pub mod adv;
 pub mod core;
 
 use std::sync::LazyLock;
