@@ -38,7 +38,8 @@ impl Spec {
 
     /// Binds it to a REST route; `{captures}` are named after params.
     pub const fn rest(mut self, verb: Verb, path: &'static str, status: u16) -> Self {
-        self.rest = Some(Rest { verb, path, also: &[], status, style: &RestStyle::CORE });
+        self.rest =
+            Some(Rest { verb, path, also: &[], status, body: None, style: &RestStyle::CORE });
         self
     }
 
@@ -46,6 +47,14 @@ impl Spec {
     pub const fn also(mut self, paths: &'static [&'static str]) -> Self {
         if let Some(rest) = &mut self.rest {
             rest.also = paths;
+        }
+        self
+    }
+
+    /// The param that the whole body of a request is.
+    pub const fn body(mut self, param: &'static str) -> Self {
+        if let Some(rest) = &mut self.rest {
+            rest.body = Some(param);
         }
         self
     }
@@ -103,6 +112,8 @@ pub struct Rest {
     pub also: &'static [&'static str],
     /// Status of a good answer; 204 has no body.
     pub status: u16,
+    /// The param that the whole body is; none: the body's members are params.
+    pub body: Option<&'static str>,
     /// How it reads requests and words its refusals.
     pub style: &'static RestStyle,
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use jsonrpsee::server::Extensions;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::Shared;
 use crate::app::{Caller, Cx};
@@ -27,6 +27,8 @@ pub(super) struct Link {
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
     pub(super) flow: Flow,
+    /// Ends the connection at once.
+    pub(super) cut: Notify,
     pub(super) _permit: OwnedSemaphorePermit,
     pub(super) _alive: mpsc::Sender<()>,
 }
@@ -108,6 +110,11 @@ impl Flow {
     /// The socket takes nothing.
     pub(super) fn block(&self) {
         self.blocked.store(true, Ordering::Release);
+    }
+
+    /// Whether the socket took nothing when it was last asked to.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
     }
 
     /// Bytes that the socket has taken so far: how a slow reader is told from one that is stuck.
