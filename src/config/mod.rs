@@ -1,5 +1,6 @@
 //! One configuration: flags over environment over file over defaults, checked once.
 
+mod directory;
 mod layers;
 mod setting;
 mod value;
@@ -8,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use directory::Directory;
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Bound on a graceful stop.
     pub drain_timeout: Duration,
+    /// What the directory accepts and keeps.
+    pub directory: Directory,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or directives such as `info,muster::engine=debug`.
@@ -77,6 +81,7 @@ impl Default for Config {
             max_subscriptions: 1_024,
             max_in_flight: 256,
             drain_timeout: Duration::from_secs(10),
+            directory: Directory::default(),
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),
         }

@@ -27,6 +27,10 @@ const NAMESPACES: &[&[Def]] = &[
     core::system::METHODS,
     core::system_stats::METHODS,
     core::system_backup::METHODS,
+    adv::get::METHODS,
+    adv::put::METHODS,
+    adv::list::METHODS,
+    adv::subscribe::METHODS,
 ];
 
 /// Every method, in publication order.

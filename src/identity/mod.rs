@@ -12,6 +12,8 @@ pub mod json;
 pub mod node;
 pub mod public;
 pub mod signature;
+#[cfg(test)]
+mod tests;
 
 pub use json::{Json, JsonError};
 pub use node::{KeyFileError, NodeKey};

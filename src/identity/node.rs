@@ -161,9 +161,8 @@ impl NodeKey {
         }
         let mut bytes = Zeroizing::new([0_u8; 33]);
         let decoded = URL_SAFE_NO_PAD.decode_slice(secret, bytes.as_mut_slice());
-        let secret = match (decoded, bytes.first_chunk::<32>()) {
-            (Ok(32), Some(secret)) => secret,
-            _ => return Err("the secret is cut off or altered"),
+        let (Ok(32), Some(secret)) = (decoded, bytes.first_chunk::<32>()) else {
+            return Err("the secret is cut off or altered");
         };
         let key = Self::from_secret(secret);
         if key.public.multibase() == public { Ok(key) } else { Err("its two parts do not match") }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::core::Core;
 use super::table::{
-    ACTIVE, ALL, ATTEMPTS, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, JOBS, MESSAGE_RUNS,
-    MESSAGES, TASKS,
+    ACTIVE, ALL, ATTEMPTS, FEDERATIONS, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, JOBS,
+    MESSAGE_RUNS, MESSAGES, NODES, NODES_DUE, STATEMENTS, TASKS,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -104,12 +104,24 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     refers.all(IDEMPOTENCY, IDEMPOTENCY_AGE, |(context, digest), row| {
         Some((row.at, *context, *digest))
     })?;
+    directory(refers)?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };
     refers.all(ACTIVE, FLOWS, |row, ()| key(0, row).map(|(context, _, id)| (context, id)))?;
     refers.all(ACTIVE, MESSAGES, |row, ()| key(1, row))?;
     refers.all(ACTIVE, JOBS, |row, ()| key(2, row))
+}
+
+fn directory(refers: &mut Refers<'_>) -> Result<(), StoreError> {
+    refers.all(NODES, STATEMENTS, |_, node| node.position)?;
+    refers.all(STATEMENTS, NODES, |_, statement| Some(statement.node))?;
+    refers.all(FEDERATIONS, STATEMENTS, |(_, position), ()| Some(*position))?;
+    refers.all(NODES_DUE, NODES, |(_, node), ()| Some(*node))?;
+    refers.all(NODES, NODES_DUE, |key, node| {
+        let due = if node.position.is_some() { node.expires_at } else { node.forget_at };
+        Some((due, *key))
+    })
 }
 
 struct Refers<'c> {

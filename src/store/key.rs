@@ -142,17 +142,22 @@ macro_rules! integer {
 }
 integer!(u8 u32 u64);
 
-/// A digest.
-impl Key for [u8; 16] {
-    fn encode(&self, out: &mut KeyBytes) {
-        out.extend_from_slice(self);
-    }
-    fn decode(bytes: &mut &[u8]) -> Option<Self> {
-        let (head, tail) = bytes.split_first_chunk()?;
-        *bytes = tail;
-        Some(*head)
-    }
+macro_rules! fixed {
+    ($($length:literal)+) => { $(
+        /// A digest, or a public key.
+        impl Key for [u8; $length] {
+            fn encode(&self, out: &mut KeyBytes) {
+                out.extend_from_slice(self);
+            }
+            fn decode(bytes: &mut &[u8]) -> Option<Self> {
+                let (head, tail) = bytes.split_first_chunk()?;
+                *bytes = tail;
+                Some(*head)
+            }
+        }
+    )+ };
 }
+fixed!(16 32);
 
 /// Ends in a zero byte, so that no key is the prefix of another.
 impl Key for String {

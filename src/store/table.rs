@@ -10,8 +10,9 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
+use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::{Key, KeyBytes, StoreError};
-use crate::model::Triple;
+use crate::model::{Millis, Triple};
 
 /// Contexts by id.
 pub const CONTEXTS: Table<u32, ContextRow> = Table::new(b'c', "contexts");
@@ -43,6 +44,16 @@ pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i',
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
+/// Nodes that publish in the directory, by key.
+pub const NODES: Table<[u8; 32], NodeRow> = Table::new(b'd', "nodes");
+/// Current statements of nodes, in the order in which they were accepted.
+pub const STATEMENTS: Table<u64, StatementRow> = Table::new(b'D', "statements");
+/// The same by digest of the federation.
+pub const FEDERATIONS: Table<([u8; 16], u64), ()> = Table::new(b'E', "federations");
+/// When something of a node ends: its statement, or else what is left of it.
+pub const NODES_DUE: Table<(Millis, [u8; 32]), ()> = Table::new(b'e', "nodes due");
+/// What the directory counts; one row.
+pub const DIRECTORY: Table<u8, DirectoryRow> = Table::new(b'h', "directory");
 
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
@@ -61,6 +72,11 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(IDEMPOTENCY),
     AnyTable::of(IDEMPOTENCY_AGE),
     AnyTable::of(PROBES),
+    AnyTable::of(NODES),
+    AnyTable::of(STATEMENTS),
+    AnyTable::of(FEDERATIONS),
+    AnyTable::of(NODES_DUE),
+    AnyTable::of(DIRECTORY),
 ];
 
 /// A name for a slice of the key space.

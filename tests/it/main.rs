@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
+mod advertiser;
 mod built_in;
 mod calls;
 mod cli;
 mod context;
+mod directory;
 mod events;
 mod examples;
 mod fake_runner;

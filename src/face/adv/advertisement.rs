@@ -3,6 +3,7 @@
 use super::contract;
 use super::instant::{self, Instant};
 use super::refusal::{Reason, Rejection};
+use crate::config::Directory;
 use crate::identity::json::{DEPTH, JsonError};
 use crate::identity::{Json, KeyError, PublicKey, cbor, signature};
 use crate::model::Millis;
@@ -11,33 +12,6 @@ use crate::model::Millis;
 pub const DOMAIN: &[u8] = b"node-advertisement.v1\0";
 /// The member that holds the signature, and which it does not cover.
 pub const SIGNATURE: &str = "signature";
-
-/// What is accepted.
-#[derive(Clone, Debug)]
-pub struct Rules {
-    /// Largest text, bytes.
-    pub max_bytes: usize,
-    /// Levels of arrays and objects.
-    pub max_depth: usize,
-    /// How far ahead of our clock it may be made, seconds.
-    pub tolerance_s: u64,
-    /// Longest time from when it is made to when it expires, seconds.
-    pub max_lifetime_s: u64,
-    /// Accepted federations; all when there is none.
-    pub federations: Vec<String>,
-}
-
-impl Default for Rules {
-    fn default() -> Self {
-        Self {
-            max_bytes: 65_536,
-            max_depth: DEPTH,
-            tolerance_s: 30,
-            max_lifetime_s: 604_800,
-            federations: Vec::new(),
-        }
-    }
-}
 
 /// An authentic statement.
 #[derive(Clone, Debug)]
@@ -67,11 +41,16 @@ impl Statement {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn read(text: &[u8], slot: &mut Option<String>, rules: &Rules) -> Result<Self, Rejection> {
-        if text.len() > rules.max_bytes {
+    pub fn read(
+        text: &[u8],
+        slot: &mut Option<String>,
+        rules: &Directory,
+    ) -> Result<Self, Rejection> {
+        if text.len() > usize::try_from(rules.max_bytes).unwrap_or(usize::MAX) {
             return Err(Reason::TooLarge.into());
         }
-        let statement = Json::read(text, rules.max_depth).map_err(unreadable)?;
+        let depth = usize::try_from(rules.max_depth).unwrap_or(DEPTH);
+        let statement = Json::read(text, depth).map_err(unreadable)?;
         let contract = contract::check(&statement)?;
         let slot = slot.get_or_insert_with(|| contract.node_id.to_owned());
         if contract.node_id != *slot {
@@ -107,15 +86,15 @@ impl Statement {
     ///
     /// # Errors
     /// The first check that fails.
-    pub fn check_time(&self, now: Millis, rules: &Rules) -> Result<(), Rejection> {
+    pub fn check_time(&self, now: Millis, rules: &Directory) -> Result<(), Rejection> {
         let now = instant::of_millis(now);
         let reason = if self.expires_at <= self.advertised_at {
             Reason::ValidityInverted
         } else if self.expires_at <= now {
             Reason::Expired
-        } else if self.advertised_at > now + instant::of_seconds(rules.tolerance_s) {
+        } else if self.advertised_at > now + instant::of(rules.tolerance) {
             Reason::InFuture
-        } else if self.expires_at - self.advertised_at > instant::of_seconds(rules.max_lifetime_s) {
+        } else if self.expires_at - self.advertised_at > instant::of(rules.max_lifetime) {
             Reason::TooLong
         } else {
             return Ok(());
@@ -129,8 +108,8 @@ impl Statement {
     }
 
     /// When every older honest statement of the node is void as well.
-    pub fn outlived(&self, rules: &Rules) -> Millis {
-        let ceiling = self.advertised_at + instant::of_seconds(rules.max_lifetime_s);
+    pub fn outlived(&self, rules: &Directory) -> Millis {
+        let ceiling = self.advertised_at + instant::of(rules.max_lifetime);
         instant::to_millis(ceiling.max(self.expires_at))
     }
 }

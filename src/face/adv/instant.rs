@@ -1,5 +1,7 @@
 //! Instants as RFC 3339 writes them.
 
+use std::time::Duration;
+
 use jiff::civil::Date;
 
 /// Nanoseconds since the Unix epoch.
@@ -52,9 +54,9 @@ pub(super) fn to_millis(instant: Instant) -> u64 {
     u64::try_from(rounded_up.max(0)).unwrap_or(u64::MAX)
 }
 
-/// A length in whole seconds.
-pub(super) fn of_seconds(seconds: u64) -> Instant {
-    i128::from(seconds) * SECOND
+/// A length of time.
+pub(super) fn of(length: Duration) -> Instant {
+    i128::try_from(length.as_nanos()).unwrap_or(Instant::MAX / 4)
 }
 
 /// A time of our clock in UTC and whole seconds: `2030-01-01T00:00:03Z`.

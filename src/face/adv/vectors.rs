@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use super::advertisement::{DOMAIN, Rules, Statement, signed_bytes};
+use super::advertisement::{DOMAIN, Statement, signed_bytes};
 use super::instant;
+use crate::config::Directory;
 use crate::identity::{Json, NodeKey, cbor, signature};
 
 #[derive(Deserialize)]
@@ -77,7 +78,7 @@ fn what_is_to_be_accepted_is() {
         assert_eq!(hex(&cbor::encode_without(&json, "signature")), case.cbor, "{}", case.name);
         assert_eq!(hex(&signed_bytes(&json)), case.signing_input, "{}", case.name);
         assert!(signed_bytes(&json).starts_with(DOMAIN));
-        let rules = Rules::default();
+        let rules = Directory::default();
         let read = Statement::read(case.text.as_bytes(), &mut Some(case.slot.clone()), &rules);
         let read = read.unwrap_or_else(|err| panic!("{}: {err:?}", case.name));
         read.check_time(now, &rules).unwrap();
@@ -95,7 +96,7 @@ fn what_is_to_be_refused_is_for_the_right_reason() {
     let Vectors { clock, refuse, .. } = vectors();
     let now = instant::to_millis(instant::parse(&clock).unwrap());
     assert_eq!(refuse.len(), 27);
-    let rules = Rules::default();
+    let rules = Directory::default();
     for case in refuse {
         let read = Statement::read(case.text.as_bytes(), &mut Some(case.slot), &rules);
         let refused = read.and_then(|read| read.check_time(now, &rules)).unwrap_err();
@@ -107,7 +108,10 @@ fn what_is_to_be_refused_is_for_the_right_reason() {
 #[test]
 fn published_files_without_a_signature_are_refused() {
     let of = |text: &str| {
-        Statement::read(text.as_bytes(), &mut None, &Rules::default()).unwrap_err().reason.word()
+        Statement::read(text.as_bytes(), &mut None, &Directory::default())
+            .unwrap_err()
+            .reason
+            .word()
     };
     let seed = include_str!("../../../tests/data/directory/seed-wss.node-advertisement.json");
     assert_eq!(of(seed), "signature-invalid");
