@@ -162,7 +162,6 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(HEAD_BYTES)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(serving);

@@ -10,6 +10,8 @@ mod calls;
 mod cli;
 mod context;
 mod directory;
+mod directory_abuse;
+mod directory_push;
 mod events;
 mod examples;
 mod fake_runner;
