@@ -1,5 +1,6 @@
 //! One configuration: flags over environment over file over defaults, checked once.
 
+mod directory;
 mod layers;
 mod setting;
 mod transport;
@@ -10,6 +11,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use directory::Directory;
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 pub use transport::{Hosts, Origins, RateLimit, WebOrigin};
@@ -73,6 +75,8 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Bound on a graceful stop.
     pub drain_timeout: Duration,
+    /// What the directory accepts and keeps.
+    pub directory: Directory,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or directives such as `info,muster::engine=debug`.
@@ -110,6 +114,7 @@ impl Default for Config {
             max_subscriptions: 1_024,
             max_in_flight: 256,
             drain_timeout: Duration::from_secs(10),
+            directory: Directory::default(),
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),
         }

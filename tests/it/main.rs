@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
+mod advertiser;
 mod built_in;
 mod calls;
 mod cli;
 mod context;
 mod dcp_identity;
+mod directory;
+mod directory_abuse;
+mod directory_push;
 mod events;
 mod examples;
 mod fake_runner;
