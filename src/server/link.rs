@@ -50,7 +50,13 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
+        Cx {
+            app,
+            caller: self.caller,
+            connection: self.connection,
+            credentials: None,
+            peer: Some(self.peer),
+        }
     }
 
     /// What a call by one request of this connection sees.

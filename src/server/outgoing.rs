@@ -22,6 +22,8 @@ pub(super) struct Outgoing {
     bytes: Vec<u8>,
     /// Of these have been written already.
     written: usize,
+    /// Some have been written, but may not have left.
+    unflushed: bool,
     /// The task that reads, while it waits for something to read.
     reader: Option<Waker>,
     /// It has been called and has not come yet.
@@ -35,6 +37,19 @@ pub(super) struct Outgoing {
 impl Outgoing {
     pub(super) fn is_empty(&self) -> bool {
         self.written == self.bytes.len()
+    }
+
+    /// Whether everything has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.is_empty() && !self.unflushed
+    }
+
+    /// Everything that was written has left.
+    pub(super) fn flushed(&mut self) {
+        self.unflushed = false;
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
     }
 
     /// Whether so many bytes may be added.
@@ -54,13 +69,11 @@ impl Outgoing {
     /// So many bytes of it have been.
     pub(super) fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
+        self.unflushed = true;
         if self.is_empty() {
             self.written = 0;
             self.bytes.clear();
             self.bytes.shrink_to(KEPT);
-            if let Some(writer) = self.writer.take() {
-                writer.wake();
-            }
         }
     }
 
@@ -80,7 +93,7 @@ impl Outgoing {
 
     /// In the task that reads: whether now is the time to write.
     pub(super) fn is_due(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.is_empty() {
+        if self.is_flushed() {
             self.called = false;
             self.idle = None;
             return false;

@@ -164,6 +164,9 @@ impl Socket {
             }
             self.outgoing.wrote(bytes);
         }
+        // What is encrypted may still be on its way when all of it has been taken.
+        ready!(self.stream()?.poll_flush(cx))?;
+        self.outgoing.flushed();
         Poll::Ready(Ok(()))
     }
 
@@ -307,11 +310,10 @@ impl AsyncWrite for Socket {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.outgoing.is_empty() || !this.outgoing.hand_over() {
-            ready!(this.make_room(cx))?;
+        if this.outgoing.is_flushed() {
             return this.stream()?.poll_flush(cx);
         }
-        Poll::Ready(Ok(()))
+        if this.outgoing.hand_over() { Poll::Ready(Ok(())) } else { this.make_room(cx) }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

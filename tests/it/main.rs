@@ -8,6 +8,7 @@ mod built_in;
 mod calls;
 mod cli;
 mod context;
+mod dcp_identity;
 mod events;
 mod examples;
 mod fake_runner;
