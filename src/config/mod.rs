@@ -27,6 +27,8 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// The key of the certificate, PEM.
     pub tls_key: Option<PathBuf>,
+    /// How long it may take until a connection is encrypted.
+    pub tls_handshake_timeout: Duration,
     /// Listen beyond loopback without TLS.
     pub allow_plaintext: bool,
     /// Hosts that this coordinator answers to, besides its addresses and those of its certificate.
@@ -85,6 +87,7 @@ impl Default for Config {
             ws: SocketAddr::new(loopback, 9653),
             tls_cert: None,
             tls_key: None,
+            tls_handshake_timeout: Duration::from_secs(10),
             allow_plaintext: false,
             allow_hosts: Hosts::default(),
             allow_origins: Origins::default(),

@@ -133,6 +133,13 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| shown(config.tls_key.as_deref()),
     },
     Setting {
+        key: "tls_handshake_timeout",
+        kind: Kind::Seconds,
+        doc: "How long it may take until a connection is encrypted",
+        read: |config, text| positive(text).map(|limit| config.tls_handshake_timeout = limit),
+        show: |config| in_seconds(config.tls_handshake_timeout),
+    },
+    Setting {
         key: "allow_plaintext",
         kind: Kind::Switch,
         doc: "Listen beyond loopback without TLS: behind a proxy that has it, or a private wire",

@@ -33,4 +33,6 @@ mod sessions;
 mod sse;
 mod surface;
 mod system;
+mod transport;
+mod transport_tls;
 mod wire;
