@@ -40,7 +40,9 @@ const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
 /// Answers one request.
 pub(super) async fn answer(link: Arc<Link>, mut request: Request<Incoming>) -> Answer {
-    let open = link.port == Port::Http && is_open(&link, request.uri().path());
+    let path = request.uri().path();
+    let open = pages::is_open_at(path) || link.shared.routes.are_open_at(path);
+    let open = open && link.port == Port::Http;
     let page = match link.shared.sites.admit(&request, link.local, open) {
         Ok(page) => page,
         Err(turned) => return plain(turned.status, turned.reason),
@@ -53,11 +55,6 @@ pub(super) async fn answer(link: Arc<Link>, mut request: Request<Incoming>) -> A
     let last = request.headers().contains_key(TRANSFER_ENCODING);
     let answer = cors::allow(&page, open, route(link, request).await);
     if last { closing(answer) } else { answer }
-}
-
-/// Whether pages of every site may call what is at this path.
-fn is_open(link: &Link, path: &str) -> bool {
-    pages::are_open_at(path) || link.shared.routes.are_open_at(path)
 }
 
 /// Answers one request that may be answered.

@@ -68,14 +68,17 @@ impl Routes {
         }
     }
 
-    /// The style of the face that has this path, or would have it.
-    fn style(&self, path: &str) -> Option<&'static RestStyle> {
-        self.calls.nearest(path).map(|(_, rest)| rest.style)
+    /// Whether pages of every site may call what is at this path.
+    ///
+    /// So they may what would be there: a face that is open is so below its whole base path.
+    pub(super) fn are_open_at(&self, path: &str) -> bool {
+        self.style_at(path).is_some_and(|style| style.any_origin)
     }
 
-    /// Whether pages of every site may call what is at this path.
-    pub(super) fn are_open_at(&self, path: &str) -> bool {
-        self.style(path).is_some_and(|style| style.any_origin)
+    /// The style of the face that has this path, or would have it.
+    fn style_at(&self, path: &str) -> Option<&'static RestStyle> {
+        let nearest = self.calls.nearest(path).or_else(|| self.streams.nearest(path));
+        nearest.map(|(_, rest)| rest.style)
     }
 }
 
@@ -138,8 +141,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
 
 /// Says that there is no such path, in the words of the face that would have it.
 fn nothing_at(link: &Link, path: &str) -> Answer {
-    match link.shared.routes.style(path) {
-        // Only a face that has a namespace of paths to itself speaks for all of it.
+    match link.shared.routes.style_at(path) {
+        // Only a face that has a base path to itself speaks for all that is below.
         Some(style) if style.any_origin => {
             let err = Error::NotFound { kind: "path", id: path.to_owned() };
             http::worded(&(style.refuse)(&RestFault::Error(&err), &Captures::default()))
