@@ -121,7 +121,9 @@ impl Address {
                     .map(Peer::Ws)
                     .map_err(|e| Failure::new(Exit::Unreachable, format!("{url}: {}", chain(&e))))
             }
-            _ => Err(Failure::usage(format!("{url}: must begin with http(s):// or ws(s)://"))),
+            _ => Err(Failure::usage(format!(
+                "{url}: must begin with http://, https://, ws:// or wss://"
+            ))),
         }
     }
 }
@@ -187,7 +189,13 @@ fn beside(url: &str, http: &str, ws: &str) -> String {
 
 /// A call from inside is the operator's own.
 fn inside(app: &Arc<App>) -> Cx {
-    Cx { app: Arc::clone(app), caller: Caller::Operator, connection: 0, credentials: None }
+    Cx {
+        app: Arc::clone(app),
+        caller: Caller::Operator,
+        connection: 0,
+        credentials: None,
+        peer: None,
+    }
 }
 
 /// A notification the way it would come over the wire.

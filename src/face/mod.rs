@@ -2,6 +2,7 @@
 
 pub mod adv;
 pub mod core;
+pub mod dcp;
 
 use std::sync::LazyLock;
 
@@ -27,6 +28,9 @@ const NAMESPACES: &[&[Def]] = &[
     core::system::METHODS,
     core::system_stats::METHODS,
     core::system_backup::METHODS,
+    dcp::accounts::METHODS,
+    dcp::api_key::METHODS,
+    dcp::identity::METHODS,
     adv::get::METHODS,
     adv::put::METHODS,
     adv::list::METHODS,

@@ -50,7 +50,8 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
+        let (caller, connection, peer) = (self.caller, self.connection, Some(self.peer));
+        Cx { app, caller, connection, credentials: None, peer }
     }
 
     /// What a call by one request of this connection sees.

@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::model::address::Address;
+
 /// Room for every key of numbers; only names need the heap.
 const INLINE: usize = 30;
 
@@ -142,22 +144,26 @@ macro_rules! integer {
 }
 integer!(u8 u32 u64);
 
-macro_rules! fixed {
-    ($($length:literal)+) => { $(
-        /// A digest, or a public key.
-        impl Key for [u8; $length] {
-            fn encode(&self, out: &mut KeyBytes) {
-                out.extend_from_slice(self);
-            }
-            fn decode(bytes: &mut &[u8]) -> Option<Self> {
-                let (head, tail) = bytes.split_first_chunk()?;
-                *bytes = tail;
-                Some(*head)
-            }
-        }
-    )+ };
+/// A digest, or a public key.
+impl<const N: usize> Key for [u8; N] {
+    fn encode(&self, out: &mut KeyBytes) {
+        out.extend_from_slice(self);
+    }
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        let (head, tail) = bytes.split_first_chunk()?;
+        *bytes = tail;
+        Some(*head)
+    }
 }
-fixed!(16 32);
+
+impl Key for Address {
+    fn encode(&self, out: &mut KeyBytes) {
+        self.0.encode(out);
+    }
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        Key::decode(bytes).map(Self)
+    }
+}
 
 /// Ends in a zero byte, so that no key is the prefix of another.
 impl Key for String {

@@ -49,6 +49,7 @@ async fn strangers_get_in_nowhere_but_where_it_says_so() {
             caller: Caller::Anonymous,
             connection: 0,
             credentials: None,
+            peer: None,
         };
         let refused = match entry.def.run {
             Run::Call(_) => entry.call(cx, "{}").await.map(drop),
