@@ -58,7 +58,8 @@ pub(super) fn tree(asked: &Asked) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands([serve(), run(), runner(), flow(), call(), watch(), list(), openrpc()])
-        .subcommands([config(), backup(), restore(), maintain(), measure(), completion()]);
+        .subcommands([config(), backup(), restore(), maintain(), measure(), completion()])
+        .subcommands([super::key::command(), super::adv::command()]);
     namespaces().into_iter().fold(root, |root, (space, names)| {
         let own = root.find_subcommand(space).is_some();
         let root = if own { root } else { root.subcommand(namespace(space)) };

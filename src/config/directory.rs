@@ -33,6 +33,19 @@ pub struct Directory {
     pub sweep: Duration,
     /// Advertisements that a subscriber may be behind.
     pub push_queue: u32,
+    /// What this node publishes about itself.
+    pub own: OwnAdvertisement,
+}
+
+/// What this node publishes about itself.
+#[derive(Clone, Debug)]
+pub struct OwnAdvertisement {
+    /// Where it listens, the preferred address first; nothing is published when there is none.
+    pub endpoints: Vec<String>,
+    /// How long an advertisement is good; the next one follows after a third of that.
+    pub lifetime: Duration,
+    /// The federation it names.
+    pub federation: Option<String>,
 }
 
 impl Default for Directory {
@@ -50,6 +63,11 @@ impl Default for Directory {
             budget_refill: Duration::from_secs(1),
             sweep: Duration::from_secs(5),
             push_queue: 1_024,
+            own: OwnAdvertisement {
+                endpoints: Vec::new(),
+                lifetime: Duration::from_secs(3_600),
+                federation: None,
+            },
         }
     }
 }
@@ -160,5 +178,36 @@ pub(super) const SETTINGS: &[Setting] = &[
             small(text, 1..=1_000_000).map(|most| config.directory.push_queue = most)
         },
         show: |config| config.directory.push_queue.to_string(),
+    },
+    Setting {
+        key: "adv_endpoints",
+        kind: Kind::Text,
+        doc: "Where this node says that it listens, wss://…, separated by commas; empty: it says nothing",
+        read: |config, text| {
+            let endpoints = list(text);
+            if let Some(wrong) = endpoints.iter().find(|url| !url.starts_with("wss://")) {
+                return Err(format!("must be addresses that begin with wss://, not `{wrong}`"));
+            }
+            config.directory.own.endpoints = endpoints;
+            Ok(())
+        },
+        show: |config| config.directory.own.endpoints.join(","),
+    },
+    Setting {
+        key: "adv_lifetime",
+        kind: Kind::Seconds,
+        doc: "How long this node's advertisement is good; a third of that later comes the next",
+        read: |config, text| positive(text).map(|time| config.directory.own.lifetime = time),
+        show: |config| in_seconds(config.directory.own.lifetime),
+    },
+    Setting {
+        key: "adv_federation",
+        kind: Kind::Text,
+        doc: "The federation that this node's advertisement names; empty: none",
+        read: |config, text| {
+            config.directory.own.federation = Some(text.to_owned()).filter(|text| !text.is_empty());
+            Ok(())
+        },
+        show: |config| config.directory.own.federation.clone().unwrap_or_default(),
     },
 ];

@@ -11,7 +11,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use directory::Directory;
+pub use directory::{Directory, OwnAdvertisement};
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 pub use transport::{Hosts, Origins, RateLimit, WebOrigin};

@@ -5,6 +5,7 @@
 //! - [`cursor`]: places in the feed
 //! - [`accept`], [`sweep`]: how accepted statements replace each other, and end
 //! - [`put`], [`get`], [`list`], [`subscribe`]: the methods
+//! - [`own`]: this node's own advertisement
 
 mod accept;
 pub mod advertisement;
@@ -14,6 +15,7 @@ mod endpoint;
 pub mod get;
 mod instant;
 pub mod list;
+pub mod own;
 pub mod put;
 mod refusal;
 pub mod subscribe;
