@@ -146,6 +146,12 @@ pub struct Limits {
     pub operations: u64,
     /// Script processes that are kept for the next script.
     pub idle_scripts: usize,
+    /// Memory that a work function in JavaScript may take, bytes; 0 is no limit.
+    pub function_bytes: u64,
+    /// Largest result of one slice, bytes of JSON.
+    pub value_bytes: usize,
+    /// Processes for JavaScript that are kept for the next batch.
+    pub idle_functions: usize,
     /// Put each job into a process namespace of its own where the system allows it.
     pub namespaces: bool,
 }
@@ -159,6 +165,9 @@ impl Default for Limits {
             grace: Duration::from_secs(1),
             operations: 2_000_000_000,
             idle_scripts: 64,
+            function_bytes: 256 << 20,
+            value_bytes: 4 << 20,
+            idle_functions: 16,
             namespaces: true,
         }
     }
