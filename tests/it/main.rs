@@ -12,6 +12,7 @@ mod events;
 mod examples;
 mod fake_runner;
 mod flow;
+mod functions;
 mod gates;
 mod guards;
 mod histories;
