@@ -196,7 +196,8 @@ pub(super) fn is_passing(code: i32) -> bool {
 }
 
 fn bare(token: &str, status: ReportStatus) -> Report {
-    Report { token: token.to_owned(), status, result: None, error: None, logs: vec![] }
+    let token = token.to_owned();
+    Report { token, status, result: None, error: None, logs: vec![], slices: vec![] }
 }
 
 fn size(report: &Report) -> usize {
