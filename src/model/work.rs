@@ -44,14 +44,8 @@ pub enum WorkStatus {
 
 impl WorkStatus {
     /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::New,
-        Self::Running,
-        Self::Completed,
-        Self::Corrupted,
-        Self::Cancelled,
-        Self::Paused,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::New, Self::Running, Self::Completed, Self::Corrupted, Self::Cancelled, Self::Paused];
 
     /// Its name on the wire.
     pub const fn as_str(self) -> &'static str {

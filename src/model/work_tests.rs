@@ -202,7 +202,8 @@ fn batches_grow_to_what_a_tenth_of_a_second_holds() {
 
 #[test]
 fn the_first_condition_that_holds_is_the_status() {
-    let ledger = |total, completed, failed| Ledger { total, completed, failed, ..Ledger::default() };
+    let ledger =
+        |total, completed, failed| Ledger { total, completed, failed, ..Ledger::default() };
     assert_eq!(ledger(0, 0, 0).status(), WorkStatus::New);
     assert_eq!(ledger(3, 2, 0).status(), WorkStatus::Running);
     assert_eq!(ledger(3, 3, 0).status(), WorkStatus::Completed);

@@ -8,6 +8,7 @@
 //! - [`agent`], [`link`], [`local`]: the loop, over WebSocket or within the coordinator
 
 pub mod agent;
+mod attempt;
 mod connection;
 pub mod executor;
 pub mod functions;

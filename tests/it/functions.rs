@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use muster::model::slices::{Slice, SliceBatch, SliceReport};
+use muster::model::slices::FunctionLanguage::JavaScript;
+use muster::model::slices::{FunctionLanguage, Slice, SliceBatch, SliceReport};
 use muster::runner::executor::Limits;
-use muster::runner::functions::{Functions, JAVASCRIPT};
+use muster::runner::functions::Functions;
 use muster::runner::{Stop, StopReason, Stopper};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -42,7 +43,11 @@ fn unstopped() -> Stop {
 }
 
 /// Everything that is reported on a batch.
-pub(crate) async fn all(language: &str, batch: SliceBatch, limits: &Limits) -> Vec<SliceReport> {
+pub(crate) async fn all(
+    language: FunctionLanguage,
+    batch: SliceBatch,
+    limits: &Limits,
+) -> Vec<SliceReport> {
     let functions = functions(limits);
     let (sender, mut receiver) = mpsc::channel(4);
     let running = functions.run(language, batch, unstopped(), sender);
@@ -80,7 +85,7 @@ pub(crate) fn outcomes(reports: &[SliceReport]) -> Vec<Value> {
 }
 
 async fn called(function: &str, data: &[Value]) -> Vec<Value> {
-    outcomes(&all(JAVASCRIPT, batch(function, data), &Limits::default()).await)
+    outcomes(&all(JavaScript, batch(function, data), &Limits::default()).await)
 }
 
 /// A batch of which the slice `"bad"` is, and whose others must not mind. Answers its error.
@@ -92,7 +97,7 @@ async fn bad(
     let data: Vec<Value> = (0..12).map(|n| if n == 5 { json!("bad") } else { json!(n) }).collect();
     let mut batch = batch(function, &data);
     change(&mut batch);
-    let mut outcomes = outcomes(&all(JAVASCRIPT, batch, limits).await);
+    let mut outcomes = outcomes(&all(JavaScript, batch, limits).await);
     assert_eq!(outcomes.len(), data.len());
     let failed = outcomes.remove(5);
     let others: Vec<Value> = data.into_iter().filter(|datum| datum.is_number()).collect();
@@ -126,7 +131,7 @@ async fn arguments_follow_the_datum_and_are_fresh_for_each_slice() {
     let mut batch =
         batch("(x, k, list) => { list.push(x); return [x * k, list.length]; };\n;", &data);
     batch.args = raw("[10, [7]]");
-    let reports = all(JAVASCRIPT, batch, &Limits::default()).await;
+    let reports = all(JavaScript, batch, &Limits::default()).await;
     assert_eq!(outcomes(&reports), vec![json!([10, 2]); 20]);
 }
 
@@ -226,7 +231,7 @@ async fn what_is_said_on_the_way_is_reported() {
         work.emit('half', { x });
         return [said, work.job.public.name];
     }";
-    let reports = all(JAVASCRIPT, batch(function, &[json!(1)]), &Limits::default()).await;
+    let reports = all(JavaScript, batch(function, &[json!(1)]), &Limits::default()).await;
     assert_eq!(outcomes(&reports), [json!([true, "a job"])]);
     let mut said = Vec::new();
     for report in &reports {
@@ -326,7 +331,7 @@ async fn output_has_an_end() {
     let (name, message) = bad(function, &limits, |_| ()).await;
     assert_eq!(name, "RangeError", "{message}");
     let function = "(x) => { for (let n = 0; n < 20000; n++) { console.log('z'.repeat(100000)); work.emit('n', 'e'.repeat(1000)); progress(n); } throw new Error('m'.repeat(1e6)); }";
-    let reports = all(JAVASCRIPT, batch(function, &[json!(1)]), &Limits::default()).await;
+    let reports = all(JavaScript, batch(function, &[json!(1)]), &Limits::default()).await;
     let bytes: usize =
         reports.iter().map(|report| serde_json::to_string(report).unwrap().len()).sum();
     assert!(bytes < 1 << 20, "{bytes}");
@@ -346,7 +351,7 @@ async fn nesting_has_an_end() {
     }
     let mut batch = batch("(x) => 1", &[json!(1), json!(2), json!(3)]);
     batch.slices[1].datum = raw(format!("{}{}", "[".repeat(300_000), "]".repeat(300_000)));
-    let outcomes = outcomes(&all(JAVASCRIPT, batch, &Limits::default()).await);
+    let outcomes = outcomes(&all(JavaScript, batch, &Limits::default()).await);
     assert_eq!((&outcomes[0], &outcomes[2]), (&json!(1), &json!(1)));
     assert!(outcomes[1]["name"].is_string(), "{}", outcomes[1]);
 }
@@ -358,7 +363,7 @@ async fn results_come_as_they_are_made() {
     let function = "(x) => { if (x === 1) for (;;) {} return x; }";
     let (stopper, stop) = Stopper::new();
     let running =
-        functions.run(JAVASCRIPT, batch(function, &[json!(0), json!(1), json!(2)]), stop, sender);
+        functions.run(JavaScript, batch(function, &[json!(0), json!(1), json!(2)]), stop, sender);
     let reading = async {
         let first = receiver.recv().await.unwrap();
         assert_eq!(outcomes(&first), [json!(0)]);

@@ -12,8 +12,10 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::model::task::Language;
 use crate::runner::executor::Executor;
+use crate::runner::functions::Functions;
 use crate::runner::link::Notifications;
 use crate::runner::protocol::{Report, ReportStatus};
+use crate::runner::{Assignment, Stop};
 
 /// A coordinator that keeps what it hears and answers as it was told.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +168,10 @@ fn start(fake: &Fake, slots: u32, drain_limit: Duration) -> Running {
         now: || 0,
     };
     let words: Arc<dyn Executor> = Arc::new(Words);
-    let executors = Arc::new(Executors::of(BTreeMap::from([(Language::Sal, words)])));
+    let executors = Arc::new(Executors::of(
+        BTreeMap::from([(Language::Sal, words)]),
+        Functions::of(BTreeMap::new()),
+    ));
     let permits = Arc::new(Semaphore::new(slots.try_into().unwrap()));
     let agent = Agent::new(fake.clone(), settings, executors, permits);
     let (drain, drained) = oneshot::channel::<()>();
