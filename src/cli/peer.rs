@@ -57,6 +57,11 @@ impl Address {
         Ok(Self { inside: None, url, timeout })
     }
 
+    /// At a URL.
+    pub(super) fn at(url: &str, timeout: Duration) -> Self {
+        Self { inside: None, url: Some(url.to_owned()), timeout }
+    }
+
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
         Self { inside: Some(app), url: None, timeout: Duration::MAX }

@@ -39,7 +39,7 @@ async fn until_stopped(config: Config) -> Result {
     let running = server::serve(Arc::clone(&app)).await.map_err(|e| {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;
-    let runner = LocalRunner::start(&app);
+    let runner = LocalRunner::start(&app).await;
     let endpoints = Endpoints::publish(&config.data_dir, running.http, running.ws)?;
     output::note(&format!(
         "muster {} listening on http://{} and ws://{}, data in {}",

@@ -13,6 +13,7 @@ mod examples;
 mod fake_runner;
 mod flow;
 mod functions;
+mod functions_python;
 mod gates;
 mod guards;
 mod histories;
