@@ -19,10 +19,11 @@ use std::time::Duration;
 use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
 use rquickjs::object::Filter;
-use rquickjs::{Atom, Context, Ctx, Error, Function, Object, Promise, Runtime, Value};
+use rquickjs::{Atom, Context, Ctx, Error, Function, Object, Persistent, Promise, Runtime, Value};
 use tokio::time::Instant;
 
 use super::super::funnel::Funnel;
+use super::super::trim;
 use super::source;
 use super::teller::Teller;
 use crate::model::slices::{Slice, SliceBatch, SliceReport};
@@ -80,15 +81,46 @@ enum Scope {
 pub(super) struct Interpreter {
     bounds: Bounds,
     stop: Arc<AtomicBool>,
+    funnel: Arc<Funnel>,
+    teller: Rc<Teller>,
+    /// The scope of the batch before, good for more slices of the same function.
+    warm: Option<Warm>,
+}
+
+/// A scope that is kept. The order of its members is that in which they have to go.
+struct Place {
+    kit: Option<Saved>,
+    context: Context,
+    engine: Engine,
+}
+
+/// A runtime, and what watches over it.
+struct Engine {
+    runtime: Runtime,
+    watch: Rc<Watch>,
+}
+
+/// A scope that was made for a function.
+struct Warm {
+    function: String,
+    public: String,
+    place: Place,
+}
+
+impl std::fmt::Debug for Warm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Warm").field("function", &self.function).finish_non_exhaustive()
+    }
 }
 
 impl Interpreter {
-    /// One that stops once `stop` is set.
-    pub(super) fn new(bounds: Bounds, stop: Arc<AtomicBool>) -> Self {
-        Self { bounds, stop }
+    /// One that reports to `funnel`, and stops once `stop` is set.
+    pub(super) fn new(bounds: Bounds, stop: Arc<AtomicBool>, funnel: Arc<Funnel>) -> Self {
+        let teller = Rc::new(Teller::new(Arc::clone(&funnel)));
+        Self { bounds, stop, funnel, teller, warm: None }
     }
 
-    fn runtime(&self) -> Result<(Runtime, Rc<Watch>), Error> {
+    fn engine(&self) -> Result<Engine, Error> {
         let runtime = Runtime::new()?;
         if self.bounds.memory > 0 {
             runtime.set_memory_limit(self.bounds.memory);
@@ -98,7 +130,12 @@ impl Interpreter {
         let watch = Rc::new(Watch { deadline, late, stop: Arc::clone(&self.stop) });
         let watched = Rc::clone(&watch);
         runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over())));
-        Ok((runtime, watch))
+        Ok(Engine { runtime, watch })
+    }
+
+    fn place(&self, engine: Option<Engine>) -> Result<Place, Error> {
+        let engine = engine.map_or_else(|| self.engine(), Ok)?;
+        Ok(Place { kit: None, context: Context::full(&engine.runtime)?, engine })
     }
 
     /// Calls the function with every slice, until told to stop. Each result is written before the
@@ -106,42 +143,41 @@ impl Interpreter {
     ///
     /// # Errors
     /// When not even an empty runtime can be made.
-    pub(super) fn run(
-        &self,
-        batch: &SliceBatch,
-        cautious: bool,
-        funnel: &Arc<Funnel>,
-    ) -> Result<(), Error> {
-        let source = super::super::trim(&batch.function);
-        let may_share = source::may_share(source) && batch.slices.len() >= WORTH_SHARING;
+    pub(super) fn run(&mut self, batch: &SliceBatch, cautious: bool) -> Result<(), Error> {
+        let source = trim(&batch.function);
+        let same = |warm: &Warm| warm.function == source && warm.public == batch.public.get();
+        let mut place = self.warm.take().filter(same).map(|warm| warm.place);
+        let worth_it = place.is_some() || batch.slices.len() >= WORTH_SHARING;
         let course = Course {
             batch,
             source,
-            may_share,
+            may_share: worth_it && source::may_share(source),
             may_assign: source::may_assign(source),
             cautious,
             bounds: self.bounds,
-            teller: Rc::new(Teller::new(Arc::clone(funnel))),
-            funnel,
+            teller: &self.teller,
+            funnel: &self.funnel,
         };
         let mut slices = batch.slices.iter().peekable();
-        while slices.peek().is_some() {
-            let (runtime, watch) = self.runtime()?;
-            let mut scope = Scope::Used;
-            while scope != Scope::Broken && slices.peek().is_some() {
-                if watch.is_stopped() {
-                    return Ok(());
+        let mut engine = None;
+        while slices.peek().is_some() && !self.stop.load(Ordering::Relaxed) {
+            let mut there = match place.take() {
+                Some(there) => there,
+                None => self.place(engine.take())?,
+            };
+            let (kit, watch) = (&mut there.kit, &there.engine.watch);
+            let scope = there.context.with(|ctx| course.follow(&ctx, watch, kit, &mut slices));
+            match scope {
+                Scope::Clean => place = Some(there),
+                Scope::Used if !there.engine.runtime.is_job_pending() => {
+                    engine = Some(there.engine);
                 }
-                let context = Context::full(&runtime)?;
-                scope = context.with(|ctx| course.follow(&ctx, &watch, &mut slices));
-                drop(context);
-                if runtime.is_job_pending() {
-                    scope = Scope::Broken;
-                }
+                // Should it fail to end, nothing is lost.
+                Scope::Used | Scope::Broken => self.funnel.flush(),
             }
-            // Should it fail to end, nothing is lost.
-            funnel.flush();
         }
+        let (function, public) = (source.to_owned(), batch.public.get().to_owned());
+        self.warm = place.map(|place| Warm { function, public, place });
         Ok(())
     }
 }
@@ -162,8 +198,8 @@ struct Course<'a> {
     may_assign: bool,
     cautious: bool,
     bounds: Bounds,
-    teller: Rc<Teller>,
-    funnel: &'a Arc<Funnel>,
+    teller: &'a Rc<Teller>,
+    funnel: &'a Funnel,
 }
 
 /// What a scope has been prepared with.
@@ -174,6 +210,31 @@ struct Kit<'js> {
     wait_for: Function<'js>,
     /// Own properties of the global object.
     globals: usize,
+}
+
+/// The same between two batches.
+struct Saved {
+    make: Persistent<Function<'static>>,
+    describe: Persistent<Function<'static>>,
+    wait_for: Persistent<Function<'static>>,
+    globals: usize,
+}
+
+impl<'js> Kit<'js> {
+    fn save(self, ctx: &Ctx<'js>) -> Saved {
+        let save = |function| Persistent::save(ctx, function);
+        let Self { make, describe, wait_for, globals } = self;
+        Saved { make: save(make), describe: save(describe), wait_for: save(wait_for), globals }
+    }
+
+    fn restore(saved: Saved, ctx: &Ctx<'js>) -> Result<Self, Error> {
+        Ok(Self {
+            make: saved.make.restore(ctx)?,
+            describe: saved.describe.restore(ctx)?,
+            wait_for: saved.wait_for.restore(ctx)?,
+            globals: saved.globals,
+        })
+    }
 }
 
 /// Why a slice failed.
@@ -195,9 +256,10 @@ impl Course<'_> {
         &self,
         ctx: &Ctx<'_>,
         watch: &Watch,
-        slices: &mut std::iter::Peekable<impl Iterator<Item = &'s Slice>>,
+        saved: &mut Option<Saved>,
+        slices: &mut impl Iterator<Item = &'s Slice>,
     ) -> Scope {
-        let mut kit = None;
+        let mut kit = saved.take().and_then(|saved| Kit::restore(saved, ctx).ok());
         let mut began = Instant::now();
         let limit = Duration::try_from_secs_f64(self.batch.slice_seconds).unwrap_or(Duration::MAX);
         for slice in slices {
@@ -222,7 +284,8 @@ impl Course<'_> {
                 return left;
             }
         }
-        Scope::Used
+        *saved = kit.map(|kit| kit.save(ctx));
+        Scope::Clean
     }
 
     fn prepared<'k, 'js>(
@@ -237,7 +300,7 @@ impl Course<'_> {
     }
 
     fn prepare<'js>(&self, ctx: &Ctx<'js>) -> Result<Kit<'js>, Error> {
-        let teller = Rc::clone(&self.teller);
+        let teller = Rc::clone(self.teller);
         let tell = move |kind: String, first: String, second: String| {
             teller.tell(&kind, first, second);
         };

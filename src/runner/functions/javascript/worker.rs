@@ -59,10 +59,11 @@ pub(in crate::runner) fn main(
     let (sender, asked) = sync_channel::<Ask>(1);
     let asked_to_stop = Arc::clone(&stop);
     let evaluate = move || {
-        let interpreter = Interpreter::new(bounds, asked_to_stop);
+        let Ok(funnel) = Funnel::new(stdout()).map(Arc::new) else { return };
+        let mut interpreter = Interpreter::new(bounds, asked_to_stop, Arc::clone(&funnel));
         for ask in asked {
             let answer = match ask {
-                Ask::Run { batch, cautious } => run(&interpreter, &batch, cautious),
+                Ask::Run { batch, cautious } => run(&mut interpreter, &funnel, &batch, cautious),
                 Ask::Stop => continue,
             };
             say(&answer);
@@ -89,12 +90,8 @@ pub(in crate::runner) fn main(
     exit(0)
 }
 
-fn run(interpreter: &Interpreter, batch: &SliceBatch, cautious: bool) -> Say {
-    let funnel = match Funnel::new(stdout()) {
-        Ok(funnel) => Arc::new(funnel),
-        Err(err) => return Say::Unable(err.to_string()),
-    };
-    let ran = interpreter.run(batch, cautious, &funnel);
+fn run(interpreter: &mut Interpreter, funnel: &Funnel, batch: &SliceBatch, cautious: bool) -> Say {
+    let ran = interpreter.run(batch, cautious);
     // Whatever it holds is written before the last word.
     funnel.flush();
     match ran {
