@@ -1,6 +1,7 @@
 //! JavaScript, in QuickJS, in processes of this binary: neither a crash nor a hoard of memory takes a
 //! runner down.
 
+mod interpreter;
 mod realm;
 mod source;
 mod teller;
@@ -153,7 +154,7 @@ pub(super) fn check(source: &str) -> Result<(), String> {
         // more than one expression fits into both kinds of brackets.
         for (open, close) in [("(", ")"), ("[", "]")] {
             let code = format!("throw 0;{open}{source}\n{close}");
-            let thrown = match ctx.eval_with_options::<(), _>(code, realm::sloppy()) {
+            let thrown = match ctx.eval_with_options::<(), _>(code, interpreter::sloppy()) {
                 Err(Error::Exception) => ctx.catch(),
                 Err(err) => return Err(err.to_string()),
                 Ok(()) => return Err("it does not parse".to_owned()),

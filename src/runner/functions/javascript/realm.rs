@@ -4,202 +4,39 @@
 //! a small function. So a scope is used for many slices where they cannot notice: the *expression* is
 //! evaluated anew for each slice, so that what it closes over is fresh; everything built in that it
 //! can get hold of is frozen; what leads to prototypes, which cannot be frozen, is taken out of the scope
-//! (`prelude.js`); and a source that names such a thing does not share ([`source::may_share`]). A
+//! (`share.js`); and a source that names such a thing does not share ([`may_share`](super::source::may_share)). A
 //! scope that a slice added a variable to, failed in, or left promises behind in is thrown away. All
 //! slices of a batch belong to one job of one owner: this keeps them from depending on each other by
 //! accident, and is no wall between strangers, which is the process.
 
-use std::cell::Cell;
 use std::io::Write;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rquickjs::context::EvalOptions;
 use rquickjs::function::Args;
 use rquickjs::object::Filter;
-use rquickjs::{Atom, Context, Ctx, Error, Function, Object, Persistent, Promise, Runtime, Value};
+use rquickjs::{Atom, Ctx, Error, Function, Object, Persistent, Promise, Value};
 use tokio::time::Instant;
 
 use super::super::funnel::Funnel;
-use super::super::trim;
-use super::source;
+use super::interpreter::{Bounds, Scope, Watch, sloppy};
 use super::teller::Teller;
 use crate::model::slices::{Slice, SliceBatch, SliceReport};
 use crate::runner::logs::head;
 
 const PRELUDE: &str = include_str!("prelude.js");
-/// Stack that JavaScript may take, bytes.
-const STACK: usize = 4 << 20;
-/// Batches of fewer slices are not worth the preparation of a scope that is shared.
-const WORTH_SHARING: usize = 8;
-
-/// Bounds on what a function may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bounds {
-    /// Memory, bytes; 0 is no limit.
-    pub(super) memory: usize,
-    /// A result as JSON, bytes.
-    pub(super) result: usize,
-}
-
-/// When the slice under way has to end.
-#[derive(Debug)]
-struct Watch {
-    deadline: Cell<Option<Instant>>,
-    late: Cell<bool>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Watch {
-    /// Whether it has to end now.
-    fn is_over(&self) -> bool {
-        let late = self.deadline.get().is_some_and(|deadline| Instant::now() >= deadline);
-        self.late.set(self.late.get() || late);
-        late || self.is_stopped()
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-/// What is to become of a scope after a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Scope {
-    /// Good for the next slice.
-    Clean,
-    /// To be replaced.
-    Used,
-    /// To be replaced together with the runtime: jobs may be left in it, or memory.
-    Broken,
-}
-
-/// Calls functions, one batch after another.
-#[derive(Debug)]
-pub(super) struct Interpreter {
-    bounds: Bounds,
-    stop: Arc<AtomicBool>,
-    funnel: Arc<Funnel>,
-    teller: Rc<Teller>,
-    /// The scope of the batch before, good for more slices of the same function.
-    warm: Option<Warm>,
-}
-
-/// A scope that is kept. The order of its members is that in which they have to go.
-struct Place {
-    kit: Option<Saved>,
-    context: Context,
-    engine: Engine,
-}
-
-/// A runtime, and what watches over it.
-struct Engine {
-    runtime: Runtime,
-    watch: Rc<Watch>,
-}
-
-/// A scope that was made for a function.
-struct Warm {
-    function: String,
-    public: String,
-    place: Place,
-}
-
-impl std::fmt::Debug for Warm {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Warm").field("function", &self.function).finish_non_exhaustive()
-    }
-}
-
-impl Interpreter {
-    /// One that reports to `funnel`, and stops once `stop` is set.
-    pub(super) fn new(bounds: Bounds, stop: Arc<AtomicBool>, funnel: Arc<Funnel>) -> Self {
-        let teller = Rc::new(Teller::new(Arc::clone(&funnel)));
-        Self { bounds, stop, funnel, teller, warm: None }
-    }
-
-    fn engine(&self) -> Result<Engine, Error> {
-        let runtime = Runtime::new()?;
-        if self.bounds.memory > 0 {
-            runtime.set_memory_limit(self.bounds.memory);
-        }
-        runtime.set_max_stack_size(STACK);
-        let (deadline, late) = (Cell::new(None), Cell::new(false));
-        let watch = Rc::new(Watch { deadline, late, stop: Arc::clone(&self.stop) });
-        let watched = Rc::clone(&watch);
-        runtime.set_interrupt_handler(Some(Box::new(move || watched.is_over())));
-        Ok(Engine { runtime, watch })
-    }
-
-    fn place(&self, engine: Option<Engine>) -> Result<Place, Error> {
-        let engine = engine.map_or_else(|| self.engine(), Ok)?;
-        Ok(Place { kit: None, context: Context::full(&engine.runtime)?, engine })
-    }
-
-    /// Calls the function with every slice, until told to stop. Each result is written before the
-    /// next slice begins if `cautious`.
-    ///
-    /// # Errors
-    /// When not even an empty runtime can be made.
-    pub(super) fn run(&mut self, batch: &SliceBatch, cautious: bool) -> Result<(), Error> {
-        let source = trim(&batch.function);
-        let same = |warm: &Warm| warm.function == source && warm.public == batch.public.get();
-        let mut place = self.warm.take().filter(same).map(|warm| warm.place);
-        let worth_it = place.is_some() || batch.slices.len() >= WORTH_SHARING;
-        let course = Course {
-            batch,
-            source,
-            may_share: worth_it && source::may_share(source),
-            may_assign: source::may_assign(source),
-            cautious,
-            bounds: self.bounds,
-            teller: &self.teller,
-            funnel: &self.funnel,
-        };
-        let mut slices = batch.slices.iter().peekable();
-        let mut engine = None;
-        while slices.peek().is_some() && !self.stop.load(Ordering::Relaxed) {
-            let mut there = match place.take() {
-                Some(there) => there,
-                None => self.place(engine.take())?,
-            };
-            let (kit, watch) = (&mut there.kit, &there.engine.watch);
-            let scope = there.context.with(|ctx| course.follow(&ctx, watch, kit, &mut slices));
-            match scope {
-                Scope::Clean => place = Some(there),
-                Scope::Used if !there.engine.runtime.is_job_pending() => {
-                    engine = Some(there.engine);
-                }
-                // Should it fail to end, nothing is lost.
-                Scope::Used | Scope::Broken => self.funnel.flush(),
-            }
-        }
-        let (function, public) = (source.to_owned(), batch.public.get().to_owned());
-        self.warm = place.map(|place| Warm { function, public, place });
-        Ok(())
-    }
-}
-
-/// How work functions are compiled: not strict, as their authors are used to.
-pub(super) fn sloppy() -> EvalOptions {
-    let mut options = EvalOptions::default();
-    options.strict = false;
-    options.filename = Some("work.js".to_owned());
-    options
-}
+const SHARE: &str = include_str!("share.js");
 
 /// One batch on its way.
-struct Course<'a> {
-    batch: &'a SliceBatch,
-    source: &'a str,
-    may_share: bool,
-    may_assign: bool,
-    cautious: bool,
-    bounds: Bounds,
-    teller: &'a Rc<Teller>,
-    funnel: &'a Funnel,
+pub(super) struct Course<'a> {
+    pub(super) batch: &'a SliceBatch,
+    pub(super) source: &'a str,
+    pub(super) may_share: bool,
+    pub(super) may_assign: bool,
+    pub(super) cautious: bool,
+    pub(super) bounds: Bounds,
+    pub(super) teller: &'a Rc<Teller>,
+    pub(super) funnel: &'a Funnel,
 }
 
 /// What a scope has been prepared with.
@@ -213,7 +50,7 @@ struct Kit<'js> {
 }
 
 /// The same between two batches.
-struct Saved {
+pub(super) struct Saved {
     make: Persistent<Function<'static>>,
     describe: Persistent<Function<'static>>,
     wait_for: Persistent<Function<'static>>,
@@ -252,7 +89,7 @@ impl Failure {
 
 impl Course<'_> {
     /// Calls the function with as many slices as this scope is good for.
-    fn follow<'s>(
+    pub(super) fn follow<'s>(
         &self,
         ctx: &Ctx<'_>,
         watch: &Watch,
@@ -306,11 +143,14 @@ impl Course<'_> {
         };
         let prelude: Function<'_> = ctx.eval_with_options(PRELUDE, sloppy())?;
         let tell = Function::new(ctx.clone(), tell)?;
-        let tools: Object<'_> = prelude.call((tell, self.batch.public.get(), self.may_share))?;
+        let tools: Object<'_> = prelude.call((tell, self.batch.public.get()))?;
+        if self.may_share {
+            ctx.eval_with_options::<(), _>(SHARE, sloppy())?;
+        }
         // On one line, so that lines of the source keep their numbers.
         let make = format!("(function () {{ return ({}\n); }})", self.source);
         let make = ctx.eval_with_options(make, sloppy())?;
-        let globals = count_globals(ctx);
+        let globals = if self.may_share { count_globals(ctx) } else { 0 };
         let (describe, wait_for) = (tools.get("describe")?, tools.get("waitFor")?);
         Ok(Kit { make, describe, wait_for, globals })
     }

@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use super::super::funnel::Funnel;
-use super::realm::{Bounds, Interpreter};
+use super::interpreter::{Bounds, Interpreter};
 use crate::model::slices::{SliceBatch, SliceReport};
 use crate::runner::pool::line;
 
