@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
-use super::peer::{Address, WS_URL};
+use super::peer::{Address, WS_URL, trust};
 use super::serve::{Signals, log};
 use super::{output, settings};
 use crate::model::Millis;
@@ -33,8 +33,8 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
     let group = matches.get_one::<u32>("group").copied();
     let (context_id, runner_id) = (group.map_or_else(|| need("context"), Ok)?, need("id")?);
     let url = matches.get_one::<String>("url").map_or(WS_URL, String::as_str);
-    if !url.starts_with("ws://") {
-        return Err(Failure::usage(format!("{url}: must begin with ws://")));
+    if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Failure::usage(format!("{url}: must begin with ws:// or wss://")));
     }
     let limits = Limits { function_bytes: config.js_memory_bytes, ..Limits::default() };
     let executors = Arc::new(Executors::new(&limits, None));
@@ -56,11 +56,12 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
     };
     let permits = usize::try_from(settings.slots).unwrap_or(Semaphore::MAX_PERMITS);
     let who = format!("runner {}/{} for {url}", settings.context_id, settings.runner_id);
-    let link = WebSocket::new(url);
+    let link = WebSocket::new(url).trusting(trust(matches)?);
     let agent = Agent::new(link, settings, executors, Arc::new(Semaphore::new(permits)));
     output::note(&who);
     if group.is_some() {
-        runtime.block_on(introduce(url, context_id, runner_id));
+        let address = Address::at(url, trust(matches)?, INTRODUCTION);
+        runtime.block_on(introduce(address, context_id, runner_id));
     }
     runtime.block_on(until_stopped(agent))
 }
@@ -101,8 +102,8 @@ fn outcome(ended: Ended) -> Result {
 
 /// A compute group is there without being created, and so is a runner of it, for whoever may create
 /// one; else attaching says what is wrong.
-async fn introduce(url: &str, context: u32, id: u32) {
-    let Ok(peer) = Address::at(url, INTRODUCTION).connect().await else { return };
+async fn introduce(address: Address, context: u32, id: u32) {
+    let Ok(peer) = address.connect().await else { return };
     let loaded = peer.call("runner.load", json!({ "context_id": context, "id": id })).await;
     if loaded.is_err_and(|failure| failure.is_not_found()) {
         let runner = json!({

@@ -228,6 +228,7 @@ impl Inside {
             caller: Caller::Operator,
             connection: 0,
             credentials: None,
+            peer: None,
         }
     }
 }

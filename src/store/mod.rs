@@ -22,6 +22,7 @@ mod migrate;
 mod rebuild;
 mod record;
 mod row;
+mod row_identity;
 mod segment;
 mod state;
 mod table;
@@ -49,6 +50,7 @@ pub use key::{Key, KeyBytes};
 use parking_lot::Mutex;
 pub use rebuild::{compact, rebuild};
 pub use row::*;
+pub use row_identity::*;
 pub use table::*;
 pub use tx::{Draft, Tx};
 

@@ -100,7 +100,7 @@ async fn bad(
     let mut outcomes = outcomes(&all(JavaScript, batch, limits).await);
     assert_eq!(outcomes.len(), data.len());
     let failed = outcomes.remove(5);
-    let others: Vec<Value> = data.into_iter().filter(|datum| datum.is_number()).collect();
+    let others: Vec<Value> = data.into_iter().filter(Value::is_number).collect();
     assert_eq!(outcomes, others, "{function}: the others are not disturbed");
     let text = |key: &str| failed[key].as_str().unwrap_or_default().to_owned();
     (text("name"), text("message"))

@@ -1,7 +1,7 @@
 //! The core face: the objects and names of the seed document.
 
 pub mod actor;
-mod aside;
+pub(in crate::face) mod aside;
 mod bounds;
 pub mod context;
 pub mod events;
