@@ -16,21 +16,26 @@ use crate::runner::local::LocalRunners;
 pub(super) struct LocalRunner(Option<LocalRunners>);
 
 impl LocalRunner {
-    /// Starts it; the public compute group gets a runner for it.
-    pub(super) async fn start(app: &Arc<App>) -> Self {
+    /// Starts it.
+    pub(super) fn start(app: &Arc<App>) -> Self {
+        let wanted = app.config.local_runner || app.config.js_runner;
+        let limits = Limits { function_bytes: app.config.js_memory_bytes, ..Limits::default() };
+        let executors = || Arc::new(Executors::new(&limits, None));
+        Self(wanted.then(|| LocalRunners::start(Arc::clone(app), executors())))
+    }
+
+    /// Gives the public compute group a runner for it, where it has none.
+    pub(super) async fn open_public_group(app: &Arc<App>) {
         if !app.config.local_runner && !app.config.js_runner {
-            return Self(None);
+            return;
         }
-        let prepared = match Address::inside(Arc::clone(app)).connect().await {
+        let opened = match Address::inside(Arc::clone(app)).connect().await {
             Ok(peer) => ensure_local_runner(&peer, PUBLIC_GROUP).await,
             Err(failure) => Err(failure),
         };
-        if let Err(failure) = prepared {
+        if let Err(failure) = opened {
             tracing::warn!(reason = failure.message, "the public compute group is not served");
         }
-        let limits = Limits { function_bytes: app.config.js_memory_bytes, ..Limits::default() };
-        let executors = Arc::new(Executors::new(&limits, None));
-        Self(Some(LocalRunners::start(Arc::clone(app), executors)))
     }
 
     /// Lets it finish what it has in hand; what takes longer than `limit` is stopped.

@@ -48,7 +48,7 @@ async fn to_the_end(config: Config, plan: &Plan) -> Result<Outcome> {
         Some(submitted) => submitted,
         None => flow_run::submit(&peer, plan, None).await?,
     };
-    let runner = LocalRunner::start(&app).await;
+    let runner = LocalRunner::start(&app);
     let mut wait = std::pin::pin!(flow_run::wait(&address, plan, submitted));
     let outcome = tokio::select! {
         outcome = &mut wait => outcome,
