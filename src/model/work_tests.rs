@@ -175,7 +175,8 @@ proptest! {
     ) {
         let mut pace = Pace::default();
         for (slices, seconds, whole) in learned {
-            pace.learn(slices, seconds, whole);
+            pace.learn(slices, seconds);
+            pace.saw(if whole { slices } else { 0 });
         }
         let size = pace.batch(pending, slots, bytes);
         prop_assert!((1..=BATCH).contains(&size));
@@ -190,19 +191,21 @@ fn batches_grow_to_what_a_tenth_of_a_second_holds() {
     for _ in 0..5 {
         let size = pace.batch(1_000_000, 2, 2);
         sizes.push(size);
-        pace.learn(size, f64::from(u32::try_from(size).unwrap()) * 0.000_001, true);
+        pace.learn(size, f64::from(u32::try_from(size).unwrap()) * 0.000_001);
+        pace.saw(size);
     }
     assert_eq!(sizes, [1, 16, 256, 1_024, 1_024]);
-    pace.learn(1_024, 1_024.0 * 0.002, true);
+    pace.learn(1_024, 1_024.0 * 0.002);
     assert_eq!(pace.batch(1_000_000, 2, 2), 40);
-    pace.learn(1, 1.0, true);
+    pace.learn(1, 1.0);
     assert_eq!(pace.batch(1_000_000, 2, 2), 1, "a slow slice travels alone");
     assert_eq!(Pace::default().batch(1_000_000, 2, 2), 1);
 }
 
 #[test]
 fn the_first_condition_that_holds_is_the_status() {
-    let ledger = |total, completed, failed| Ledger { total, completed, failed, ..Ledger::default() };
+    let ledger =
+        |total, completed, failed| Ledger { total, completed, failed, ..Ledger::default() };
     assert_eq!(ledger(0, 0, 0).status(), WorkStatus::New);
     assert_eq!(ledger(3, 2, 0).status(), WorkStatus::Running);
     assert_eq!(ledger(3, 3, 0).status(), WorkStatus::Completed);

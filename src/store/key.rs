@@ -142,8 +142,8 @@ macro_rules! integer {
 }
 integer!(u8 u32 u64);
 
-/// A digest.
-impl Key for [u8; 16] {
+/// A digest, or an address.
+impl<const N: usize> Key for [u8; N] {
     fn encode(&self, out: &mut KeyBytes) {
         out.extend_from_slice(self);
     }

@@ -26,6 +26,7 @@ mod segment;
 mod state;
 mod table;
 mod tx;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub use rebuild::{compact, rebuild};
 pub use row::*;
 pub use table::*;
 pub use tx::{Draft, Tx};
+pub use work::*;
 
 use self::commit::Submission;
 use self::core::Core;

@@ -10,8 +10,10 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
+use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::Triple;
+use crate::model::work::Batch;
 
 /// Contexts by id.
 pub const CONTEXTS: Table<u32, ContextRow> = Table::new(b'c', "contexts");
@@ -43,6 +45,30 @@ pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i',
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
+/// Open jobs by id.
+pub const WORKS: Table<[u8; 20], WorkRow> = Table::new(b'U', "open jobs");
+/// The same by owner, the newest first: the key has the complement of `made`.
+pub const WORKS_OF: Table<([u8; 20], u64), [u8; 20]> = Table::new(b'u', "open jobs by owner");
+/// Functions of open jobs, by number.
+pub const WORK_SOURCES: Table<u32, WorkSourceRow> = Table::new(b'S', "work functions");
+/// How open jobs stand, by number.
+pub const WORK_RUNS: Table<u32, WorkRunRow> = Table::new(b'y', "open job runs");
+/// Batches that have not ended, by open job and number.
+pub const BATCHES: Table<(u32, u32), Batch> = Table::new(b'Y', "slice batches");
+/// Inputs of slices, by open job and the last slice of a row.
+pub const INPUTS: Table<(u32, u64), TextsRow> = Table::new(b'q', "slice inputs");
+/// Results of slices, by open job and the last slice of a row.
+pub const RESULTS: Table<(u32, u64), TextsRow> = Table::new(b'Q', "slice results");
+/// Slices that failed, by open job, [`AGAIN`] or [`FAILED`], and first slice.
+pub const SLICE_FAILURES: Table<(u32, u8, u64), SliceFailureRow> =
+    Table::new(b'N', "slice failures");
+/// Events of open jobs, by number and the last event of a row.
+pub const WORK_EVENTS: Table<(u32, u64), WorkEventRow> = Table::new(b'n', "open job events");
+
+/// In the key of a slice failure: to be tried again.
+pub const AGAIN: u8 = 0;
+/// In the key of a slice failure: for good.
+pub const FAILED: u8 = 1;
 
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
@@ -61,6 +87,15 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(IDEMPOTENCY),
     AnyTable::of(IDEMPOTENCY_AGE),
     AnyTable::of(PROBES),
+    AnyTable::of(WORKS),
+    AnyTable::of(WORKS_OF),
+    AnyTable::of(WORK_SOURCES),
+    AnyTable::of(WORK_RUNS),
+    AnyTable::of(BATCHES),
+    AnyTable::of(INPUTS),
+    AnyTable::of(RESULTS),
+    AnyTable::of(SLICE_FAILURES),
+    AnyTable::of(WORK_EVENTS),
 ];
 
 /// A name for a slice of the key space.
@@ -153,6 +188,12 @@ impl<K, V: Row> Table<K, V> {
 pub struct Encoded<V> {
     pub(super) bytes: Arc<[u8]>,
     of: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Encoded<V> {
+    fn clone(&self) -> Self {
+        Self { bytes: Arc::clone(&self.bytes), of: PhantomData }
+    }
 }
 
 impl<V> std::fmt::Debug for Encoded<V> {

@@ -1,7 +1,8 @@
 //! The core face: the objects and names of the seed document.
 
 pub mod actor;
-mod aside;
+pub(crate) mod aside;
+mod batch_parcel;
 mod bounds;
 pub mod context;
 pub mod events;
@@ -20,6 +21,7 @@ mod message_kind;
 pub mod page;
 mod parcel;
 pub mod runner;
+pub mod runner_language;
 pub mod runner_sessions;
 mod sweep;
 pub mod system;
