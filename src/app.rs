@@ -1,6 +1,6 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -138,4 +138,6 @@ pub struct Cx {
     pub connection: u64,
     /// What came in the `Authorization` header of the request, or of the WebSocket's handshake.
     pub credentials: Option<Credentials>,
+    /// Where the connection comes from; none for calls from inside.
+    pub peer: Option<IpAddr>,
 }

@@ -7,6 +7,7 @@
 //! - [`store`]: tables, batches and the event log over a journal and sled
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
+//! - [`limiter`]: how often somebody may do something
 //! - [`config`], [`app`]: what a running coordinator is told and what it holds
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
@@ -23,6 +24,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod face;
+pub mod limiter;
 pub mod method;
 pub mod model;
 pub mod runner;

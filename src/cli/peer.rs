@@ -155,7 +155,13 @@ impl Peer {
 
 /// A call from inside is the operator's own.
 fn inside(app: &Arc<App>) -> Cx {
-    Cx { app: Arc::clone(app), caller: Caller::Operator, connection: 0, credentials: None }
+    Cx {
+        app: Arc::clone(app),
+        caller: Caller::Operator,
+        connection: 0,
+        credentials: None,
+        peer: None,
+    }
 }
 
 /// A notification the way it would come over the wire.

@@ -38,6 +38,8 @@ pub struct Config {
     pub local_runner: bool,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
+    /// Only payment accounts that are known already may be named by address.
+    pub strict_accounts: bool,
     /// Largest request body or WebSocket message, bytes.
     pub max_body_bytes: u32,
     /// Calls in one batch.
@@ -71,6 +73,7 @@ impl Default for Config {
             runner_grace: Duration::from_secs(30),
             local_runner: false,
             local_slots: 2,
+            strict_accounts: false,
             max_body_bytes: 10 << 20,
             max_batch: 1_000,
             max_connections: 2_000,

@@ -170,6 +170,13 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| config.local_slots.to_string(),
     },
     Setting {
+        key: "strict_accounts",
+        kind: Kind::Switch,
+        doc: "Refuse work that is paid from an address that is no account of the identity yet",
+        read: |config, text| switch(text).map(|on| config.strict_accounts = on),
+        show: |config| config.strict_accounts.to_string(),
+    },
+    Setting {
         key: "max_body",
         kind: Kind::Bytes,
         doc: "Largest request body or WebSocket message",

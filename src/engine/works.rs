@@ -1,12 +1,11 @@
 //! Open jobs: deployed, added to, cancelled; what all changes to one have in common.
 
-use std::fmt::Write;
-
 use rustc_hash::FxHashMap;
 
 use super::delivered::{Run, runs};
 use super::memory::GroupKey;
 use super::turn::Turn;
+use crate::model::address::Address;
 use crate::model::slices::FunctionLanguage;
 use crate::model::task::Input;
 use crate::model::work::{Batch, Ledger, Pace, WorkStatus};
@@ -23,8 +22,8 @@ pub(super) const ACTIVE_WORK: u8 = 3;
 #[derive(Debug)]
 pub(super) struct OpenWork {
     pub(super) number: u32,
-    pub(super) id: [u8; 20],
-    pub(super) owner: [u8; 20],
+    pub(super) id: Address,
+    pub(super) owner: Address,
     pub(super) group: u32,
     pub(super) language: FunctionLanguage,
     /// Attempts at a slice before it has failed.
@@ -103,7 +102,7 @@ impl Slices {
 #[derive(Debug)]
 pub struct Deploy {
     /// Its id.
-    pub id: [u8; 20],
+    pub id: Address,
     /// Its description; `number`, `made` and `created_at` are chosen when it is deployed.
     pub row: WorkRow,
     /// Its function.
@@ -289,30 +288,19 @@ impl OpenWork {
     /// What the log says when something has happened: followers read the rest from the rows.
     fn marker(&self) -> Draft {
         let Ledger { total, completed, seq, .. } = self.ledger;
-        let id = hex(&self.id);
+        let id = self.id;
         let status = self.ledger.status().as_str();
         let data = format!(
-            r#"{{"jobId":"0x{id}","status":"{status}","totalSlices":{total},"completedSlices":{completed},"seq":{seq}}}"#
+            r#"{{"jobId":"{id}","status":"{status}","totalSlices":{total},"completedSlices":{completed},"seq":{seq}}}"#
         );
-        let subject = work_subject(&self.owner, Some(&self.id));
+        let subject = work_subject(self.owner, Some(self.id));
         Draft { kind: "dcp.job", context_id: None, subject, group: None, data }
     }
 }
 
 /// The subject of the events of an open job, or of all of an owner.
-pub fn work_subject(owner: &[u8; 20], id: Option<&[u8; 20]>) -> String {
-    match id {
-        Some(id) => format!("dcp/{}/{}", hex(owner), hex(id)),
-        None => format!("dcp/{}", hex(owner)),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+pub fn work_subject(owner: Address, id: Option<Address>) -> String {
+    id.map_or_else(|| format!("dcp/{owner}/job"), |id| format!("dcp/{owner}/job/{id}"))
 }
 
 fn status(status: WorkStatus, reason: Option<String>) -> WorkEvent {

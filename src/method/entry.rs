@@ -111,7 +111,8 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
-        self.run(cx, |cx| self.begin(cx, params, call)).await
+        let answer = self.run(cx, |cx| self.begin(cx, params, call)).await;
+        answer.map_err(|err| self.def.spec.worded(err))
     }
 
     /// The same for a REST request; `merged` makes one object of it where the method does not read
@@ -146,7 +147,8 @@ impl Entry {
         let Run::Open(open) = self.def.run else {
             return Err(Error::params("", "not a subscription"));
         };
-        self.run(cx, |cx| self.begin(cx, params, open)).await
+        let answer = self.run(cx, |cx| self.begin(cx, params, open)).await;
+        answer.map_err(|err| self.def.spec.worded(err))
     }
 
     async fn run<T>(&self, cx: Cx, begin: impl FnOnce(Cx) -> Begun<T>) -> Result<T> {
@@ -208,6 +210,7 @@ mod tests {
             caller: Caller::Anonymous,
             connection: 0,
             credentials: None,
+            peer: None,
         };
         let answer = Entry::new((0, &BROKEN)).call(cx, "{}").await;
         assert_eq!(answer.unwrap_err().code(), Code::InternalError);

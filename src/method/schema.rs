@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-/// Rewrites every schema of an OpenRPC document.
-pub(super) fn settle(document: &mut Value) {
+/// Rewrites every schema of a document: those of its components, and those below `member`.
+pub(super) fn settle(document: &mut Value, member: &str) {
     merge_doubles(document);
-    if let Some(Value::Array(methods)) = document.get_mut("methods") {
-        methods.iter_mut().for_each(walk);
+    if let Some(value) = document.get_mut(member) {
+        walk(value);
     }
     let Some(Value::Object(schemas)) = document.pointer_mut("/components/schemas") else { return };
     for (name, schema) in schemas.iter_mut() {
@@ -251,7 +251,7 @@ mod tests {
             "methods": [{ "a": { "$ref": "#/components/schemas/Load2" } }],
             "components": { "schemas": { "Load": form("x"), "Load2": form("y") } },
         });
-        settle(&mut document);
+        settle(&mut document, "methods");
         assert_eq!(document["methods"][0]["a"]["$ref"], "#/components/schemas/Load");
         assert_eq!(document["components"]["schemas"].as_object().unwrap().len(), 1);
     }

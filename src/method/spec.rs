@@ -1,7 +1,7 @@
 //! Everything about a method that is not code.
 
-use super::{Access, RestStyle};
-use crate::Code;
+use super::{Access, Captures, RestFault, RestStyle};
+use crate::{Code, Error};
 
 /// Name, access rule, REST binding and documented errors of a method.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Spec {
     pub push: Option<Push>,
     /// Published with one parameter called `params`, as the seed document has it.
     pub single: bool,
+    /// How its face words refusals; none: as the core face does.
+    pub style: Option<&'static RestStyle>,
 }
 
 impl Spec {
@@ -33,12 +35,14 @@ impl Spec {
             errors: &[],
             push: None,
             single: false,
+            style: None,
         }
     }
 
     /// Binds it to a REST route; `{captures}` are named after params.
     pub const fn rest(mut self, verb: Verb, path: &'static str, status: u16) -> Self {
-        self.rest = Some(Rest { verb, path, also: &[], status, style: &RestStyle::CORE });
+        self.rest =
+            Some(Rest { verb, path, also: &[], status, body: None, style: &RestStyle::CORE });
         self
     }
 
@@ -50,12 +54,33 @@ impl Spec {
         self
     }
 
-    /// How its route reads requests and words its refusals, where not as the core face does.
+    /// The param that the whole body of a request is.
+    pub const fn body(mut self, param: &'static str) -> Self {
+        if let Some(rest) = &mut self.rest {
+            rest.body = Some(param);
+        }
+        self
+    }
+
+    /// How its route reads requests, and how refusals are worded on every transport, where not as
+    /// the core face does. To be called after [`Spec::rest`], if that is.
     pub const fn style(mut self, style: &'static RestStyle) -> Self {
+        self.style = Some(style);
         if let Some(rest) = &mut self.rest {
             rest.style = style;
         }
         self
+    }
+
+    /// An error in the words of the method's face.
+    pub(super) fn worded(&self, err: Error) -> Error {
+        let Some(style) = self.style.filter(|_| !matches!(err, Error::Refused(_))) else {
+            return err;
+        };
+        if let Error::Store(cause) = &err {
+            tracing::error!(error = %cause, "storage failed");
+        }
+        (style.refuse)(&RestFault::Error(&err), &Captures::default()).into()
     }
 
     /// Lists errors of its own.
@@ -103,6 +128,8 @@ pub struct Rest {
     pub also: &'static [&'static str],
     /// Status of a good answer; 204 has no body.
     pub status: u16,
+    /// The param that the whole body is; none: the body's members are params.
+    pub body: Option<&'static str>,
     /// How it reads requests and words its refusals.
     pub style: &'static RestStyle,
 }

@@ -218,6 +218,7 @@ impl Inside {
             caller: Caller::Operator,
             connection: 0,
             credentials: None,
+            peer: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Method, Request, Response, StatusCode};
@@ -15,13 +15,20 @@ use tower::Service;
 use super::envelope::failure;
 use super::link::{Link, Port};
 use super::rules::Unanswered;
+use super::sse::Events;
 use super::{envelope, guard, pages, rest, upgrade};
 use crate::error::{Refusal, bare};
 use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
 
 /// What is answered.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Body>;
+/// Its body: one piece, or events as they come.
+pub(super) type Body = Either<Full<Bytes>, Events>;
+
+fn whole(body: impl Into<Bytes>) -> Body {
+    Either::Left(Full::new(body.into()))
+}
 
 /// How long a body may make no progress.
 const BODY_STALL: Duration = Duration::from_secs(30);
@@ -160,7 +167,7 @@ pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
 
 /// A body of some type.
 pub(super) fn typed(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(whole(body));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
@@ -182,7 +189,7 @@ pub(super) fn worded(refusal: &Refusal) -> Answer {
 
 /// No body.
 pub(super) fn empty(status: StatusCode) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::new()));
+    let mut answer = Response::new(whole(Bytes::new()));
     *answer.status_mut() = status;
     answer
 }

@@ -1,11 +1,12 @@
 //! One TCP connection: who is on it, and how much of it is under way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
 use jsonrpsee::server::Extensions;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::Shared;
 use crate::app::{Caller, Cx};
@@ -23,10 +24,14 @@ pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
     pub(super) caller: Caller,
+    /// Where it comes from.
+    pub(super) peer: IpAddr,
     /// Unique while the process lives.
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
     pub(super) flow: Flow,
+    /// Ends the connection at once.
+    pub(super) cut: Notify,
     pub(super) _permit: OwnedSemaphorePermit,
     pub(super) _alive: mpsc::Sender<()>,
 }
@@ -40,7 +45,13 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
+        Cx {
+            app,
+            caller: self.caller,
+            connection: self.connection,
+            credentials: None,
+            peer: Some(self.peer),
+        }
     }
 }
 
@@ -108,6 +119,11 @@ impl Flow {
     /// The socket takes nothing.
     pub(super) fn block(&self) {
         self.blocked.store(true, Ordering::Release);
+    }
+
+    /// Whether the socket took nothing when it was last asked to.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
     }
 
     /// Bytes that the socket has taken so far: how a slow reader is told from one that is stuck.

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::sleep;
 use tracing::Instrument;
 
@@ -102,9 +102,11 @@ impl Listening {
             shared: Arc::clone(&self.shared),
             port: self.port,
             caller: identity::of_peer(peer),
+            peer: peer.ip(),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),
+            cut: Notify::new(),
             _permit: permit,
             _alive: self.alive.clone(),
         });
@@ -117,6 +119,7 @@ impl Listening {
 async fn converse(link: Arc<Link>, stream: TcpStream) {
     let (stopped, mut killed) = (stopped(&link.shared.app), link.killed.clone());
     let socket = Socket::new(stream, Arc::clone(&link));
+    let cut = Arc::clone(&link);
     let service = service_fn(move |request| {
         let link = Arc::clone(&link);
         async move { Ok::<_, Infallible>(http::answer(link, request).await) }
@@ -136,8 +139,10 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
             tokio::select! {
                 ended = &mut serving => ended,
                 _ = killed.changed() => return,
+                () = cut.cut.notified() => return,
             }
         }
+        () = cut.cut.notified() => return,
         _ = killed.changed() => return,
     };
     if let Err(err) = ended {

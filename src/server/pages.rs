@@ -17,7 +17,7 @@ const FRONT: &str = concat!(
     "Muster ",
     env!("CARGO_PKG_VERSION"),
     "\n\nJSON-RPC    POST / (and over WebSocket on the other port)\n",
-    "Reference   GET /openrpc.json\n",
+    "Reference   GET /openrpc.json, /openapi.json\n",
     "Health      GET /health, /ready\n",
     "Metrics     GET /metrics\n",
 );

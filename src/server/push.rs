@@ -29,7 +29,7 @@ pub(super) async fn serve(
     };
     let Items { notes, position, winds_down } = items;
     let winding = winds_down.then(|| Winding::new(&link));
-    let counted = Counted::new(&link);
+    let counted = Counted::new(Arc::clone(&link));
     let Ok(sink) = pending.accept().await else { return };
     let push = Push { link: &link, id: sink.subscription_id(), sink, last: position };
     let (push, lagged) = push.run(notes).await;
@@ -145,16 +145,16 @@ impl Push<'_> {
 }
 
 /// Counts an open subscription.
-struct Counted<'a>(&'a Link);
+pub(super) struct Counted(Arc<Link>);
 
-impl<'a> Counted<'a> {
-    fn new(link: &'a Link) -> Self {
+impl Counted {
+    pub(super) fn new(link: Arc<Link>) -> Self {
         link.shared.app.metrics.subscriptions.inc();
         Self(link)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.shared.app.metrics.subscriptions.dec();
     }

@@ -2,56 +2,76 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
-use crate::method::{Captures, Entry, Rest, RestFault, RestRequest, RestStyle, percent_decoded};
+use super::sse;
+use crate::method::{
+    Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
+};
 use crate::{Error, Result};
 
 /// All routes.
 #[derive(Debug)]
-pub(super) struct Routes(Tree<(&'static Entry, Rest)>);
+pub(super) struct Routes {
+    calls: Tree<(&'static Entry, Rest)>,
+    /// Subscriptions, that can be followed as server-sent events.
+    streams: Tree<(&'static Entry, Rest)>,
+}
 
 impl Routes {
     pub(super) fn new(methods: &'static [Entry]) -> Self {
-        let mut tree = Tree::default();
+        let (mut calls, mut streams) = (Tree::default(), Tree::default());
         for entry in methods {
             let Some(rest) = entry.def.spec.rest else { continue };
+            let tree = match entry.def.run {
+                Run::Call(_) => &mut calls,
+                Run::Open(_) => &mut streams,
+            };
             for path in std::iter::once(&rest.path).chain(rest.also) {
                 if !tree.insert(rest.verb.as_str(), path, (entry, rest)) {
                     tracing::error!(method = entry.def.spec.name, path, "route taken");
                 }
             }
         }
-        Self(tree)
+        Self { calls, streams }
+    }
+
+    /// Finds the route of a request: a subscription's where events are asked for, or where there is
+    /// nothing else at that path.
+    fn find<'a>(&'a self, parts: &'a Parts) -> Found<'a, (&'static Entry, Rest)> {
+        let (verb, path) = (parts.method.as_str(), parts.uri.path());
+        let stream = self.streams.find(verb, path);
+        if matches!(stream, Found::Route(..)) && sse::is_asked_for(&parts.headers) {
+            return stream;
+        }
+        // A style that tolerates one slash at the end is that of the route before the slash.
+        let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty());
+        match (self.calls.find(verb, path), shorter) {
+            (Found::Nothing, Some(shorter)) => match self.calls.find(verb, shorter) {
+                Found::Route((_, rest), _) if !rest.style.trailing_slash => Found::Nothing,
+                found => found,
+            },
+            (Found::Nothing, None) => stream,
+            (found, _) => found,
+        }
     }
 }
 
 /// Answers a request for a route, or says that there is none.
-pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
+pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     let (parts, body) = request.into_parts();
-    let path = parts.uri.path();
-    // A style that tolerates one slash at the end is that of the route before the slash.
-    let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty());
-    let routes = &link.shared.routes.0;
-    let verb = parts.method.as_str();
-    let found = match (routes.find(verb, path), shorter) {
-        (Found::Nothing, Some(shorter)) => match routes.find(verb, shorter) {
-            Found::Route((_, rest), _) if !rest.style.trailing_slash => Found::Nothing,
-            found => found,
-        },
-        (found, _) => found,
-    };
-    let (entry, rest, captures) = match found {
+    let (entry, rest, captures) = match link.shared.routes.find(&parts) {
         Found::Route((entry, rest), captures) => (*entry, *rest, Captures(captures)),
         Found::OtherVerbs { verbs, any: (_, rest), captures } => {
             let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
@@ -62,6 +82,16 @@ pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
         }
     };
     let style = rest.style;
+    if matches!(entry.def.run, Run::Open(_)) {
+        let query = parts.uri.query().unwrap_or_default();
+        let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
+        return follow(link, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
+            http::worded(&match err {
+                Error::Refused(refusal) => *refusal,
+                err => (style.refuse)(&RestFault::Error(&err), &request.captures),
+            })
+        });
+    }
     let answer = match take(link, &parts, body, style).await {
         Ok(body) => {
             let request = RestRequest {
@@ -92,6 +122,23 @@ pub(super) async fn answer(link: &Link, request: Request<Incoming>) -> Answer {
         answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
     answer
+}
+
+/// Follows a subscription.
+async fn follow(
+    link: &Arc<Link>,
+    entry: &Entry,
+    headers: &HeaderMap,
+    request: &RestRequest<'_>,
+) -> Result<Answer> {
+    let mut params: Map<String, Value> = serde_json::from_str(&params(entry, request)?)
+        .map_err(|err| Error::Bug(format!("merged params: {err}")))?;
+    if let Some(last) = sse::last_event_id(headers)?
+        && entry.shape.field("since").is_some()
+    {
+        params.insert("since".to_owned(), last.into());
+    }
+    sse::answer(link, entry, &Value::Object(params).to_string()).await
 }
 
 /// Why a body was not taken.
@@ -135,8 +182,15 @@ fn params(entry: &Entry, request: &RestRequest<'_>) -> Result<String> {
     let body = std::str::from_utf8(&request.body)
         .map_err(|_| Error::params("", "the body is not UTF-8"))?;
     let body = if body.trim_ascii().is_empty() { "{}" } else { body };
-    let body: Members<'_> = serde_json::from_str(body)
-        .map_err(|err| Error::params("", format!("the body must be a JSON object: {err}")))?;
+    let body = match entry.def.spec.rest.and_then(|rest| rest.body) {
+        Some(param) => {
+            let whole = serde_json::from_str(body)
+                .map_err(|err| Error::params(param, format!("the body must be JSON: {err}")))?;
+            Members(vec![(param.to_owned(), whole)])
+        }
+        None => serde_json::from_str::<Members<'_>>(body)
+            .map_err(|err| Error::params("", format!("the body must be a JSON object: {err}")))?,
+    };
     let mut given: Vec<(Cow<'_, str>, Value)> = Vec::new();
     for (name, text) in form_urlencoded::parse(request.query.as_bytes()) {
         let field = entry.shape.field(&name);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -28,7 +28,7 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
     match door.call(request).await {
         Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
             link.flow.upgrade();
-            answer.map(|_| Full::default())
+            answer.map(|_| Either::Left(Full::default()))
         }
         Ok(_) => upgrade_required(),
         Err(err) => {

@@ -4,10 +4,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::core::Core;
+use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACTIVE, ALL, ATTEMPTS, BATCHES, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, INPUTS, JOBS,
-    MESSAGE_RUNS, MESSAGES, RESULTS, SLICE_FAILURES, TASKS, WORK_EVENTS, WORK_RUNS, WORK_SOURCES,
-    WORKS, WORKS_OF,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, API_KEYS, ATTEMPTS, BATCHES, FLOW_RUNS, FLOWS,
+    IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, MESSAGE_RUNS, MESSAGES, RESULTS,
+    SLICE_FAILURES, TASKS, WORK_EVENTS, WORK_RUNS, WORK_SOURCES, WORKS, WORKS_OF,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -109,6 +110,12 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     refers.all(IDEMPOTENCY, IDEMPOTENCY_AGE, |(context, digest), row| {
         Some((row.at, *context, *digest))
     })?;
+    refers.all(ACCOUNTS, IDENTITIES, |(identity, _), _| Some(*identity))?;
+    refers.all(ACCOUNT_INDEX, ACCOUNTS, |(identity, ..), number| Some((*identity, *number)))?;
+    refers.all(ACCOUNTS, ACCOUNT_INDEX, |(identity, _), row| {
+        Some((*identity, ACCOUNT_BY_ADDRESS, row.address.to_string()))
+    })?;
+    refers.all(API_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };

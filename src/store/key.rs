@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::model::address::Address;
+
 /// Room for every key of numbers; only names need the heap.
 const INLINE: usize = 30;
 
@@ -151,6 +153,15 @@ impl<const N: usize> Key for [u8; N] {
         let (head, tail) = bytes.split_first_chunk()?;
         *bytes = tail;
         Some(*head)
+    }
+}
+
+impl Key for Address {
+    fn encode(&self, out: &mut KeyBytes) {
+        self.0.encode(out);
+    }
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        Key::decode(bytes).map(Self)
     }
 }
 

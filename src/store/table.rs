@@ -10,9 +10,11 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
+use super::row_identity::{AccountRow, ApiKeyRow, IdentityRow};
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::Triple;
+use crate::model::address::Address;
 use crate::model::work::Batch;
 
 /// Contexts by id.
@@ -46,9 +48,9 @@ pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "i
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
 /// Open jobs by id.
-pub const WORKS: Table<[u8; 20], WorkRow> = Table::new(b'U', "open jobs");
+pub const WORKS: Table<Address, WorkRow> = Table::new(b'U', "open jobs");
 /// The same by owner, the newest first: the key has the complement of `made`.
-pub const WORKS_OF: Table<([u8; 20], u64), [u8; 20]> = Table::new(b'u', "open jobs by owner");
+pub const WORKS_OF: Table<(Address, u64), Address> = Table::new(b'u', "open jobs by owner");
 /// Functions of open jobs, by number.
 pub const WORK_SOURCES: Table<u32, WorkSourceRow> = Table::new(b'S', "work functions");
 /// How open jobs stand, by number.
@@ -69,6 +71,14 @@ pub const WORK_EVENTS: Table<(u32, u64), WorkEventRow> = Table::new(b'n', "open 
 pub const AGAIN: u8 = 0;
 /// In the key of a slice failure: for good.
 pub const FAILED: u8 = 1;
+/// Identities of the compute face that have accounts or API keys.
+pub const IDENTITIES: Table<Address, IdentityRow> = Table::new(b'b', "identities");
+/// Payment accounts by identity and number, in order of creation.
+pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accounts");
+/// The same by what they can be found by: [`ACCOUNT_BY_ADDRESS`] or [`ACCOUNT_BY_NAME`].
+pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
+/// API keys by the SHA-256 digest of their digits.
+pub const API_KEYS: Table<[u8; 32], ApiKeyRow> = Table::new(b'g', "API keys");
 
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
@@ -96,6 +106,10 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(RESULTS),
     AnyTable::of(SLICE_FAILURES),
     AnyTable::of(WORK_EVENTS),
+    AnyTable::of(IDENTITIES),
+    AnyTable::of(ACCOUNTS),
+    AnyTable::of(ACCOUNT_INDEX),
+    AnyTable::of(API_KEYS),
 ];
 
 /// A name for a slice of the key space.

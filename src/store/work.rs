@@ -3,6 +3,7 @@
 use minicbor::{Decode, Encode};
 
 use crate::model::Millis;
+use crate::model::address::Address;
 use crate::model::slices::FunctionLanguage;
 use crate::model::work::{Ledger, WorkStatus};
 
@@ -13,8 +14,8 @@ pub struct WorkRow {
     #[n(0)]
     pub number: u32,
     /// The address of the identity that deployed it.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub owner: [u8; 20],
+    #[n(1)]
+    pub owner: Address,
     /// When it was deployed.
     #[n(2)]
     pub created_at: Millis,
@@ -28,8 +29,8 @@ pub struct WorkRow {
     #[n(5)]
     pub group: u32,
     /// The account that pays for it.
-    #[cbor(n(6), with = "minicbor::bytes")]
-    pub account: [u8; 20],
+    #[n(6)]
+    pub account: Address,
     /// What is offered for a slice, as the client wrote it.
     #[n(7)]
     pub offer: String,
@@ -71,8 +72,8 @@ pub struct WorkSourceRow {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct WorkRunRow {
     /// Its id.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub id: [u8; 20],
+    #[n(0)]
+    pub id: Address,
     /// The account of its slices.
     #[n(1)]
     pub ledger: Ledger,

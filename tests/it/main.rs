@@ -29,6 +29,7 @@ mod runs;
 mod seed;
 mod server;
 mod sessions;
+mod sse;
 mod surface;
 mod system;
 mod wire;

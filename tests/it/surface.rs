@@ -5,7 +5,7 @@ use std::fs::{read_dir, read_to_string};
 use std::path::Path;
 
 use muster::app::{Caller, Cx};
-use muster::method::{Access, Run, codegen_document, document};
+use muster::method::{Access, Run, codegen_document, document, openapi_document};
 use muster::{Code, face};
 use serde_json::Value;
 
@@ -30,7 +30,8 @@ fn every_method_is_named_documented_and_bound() {
         if let Some(rest) = spec.rest {
             let path = rest.path.split('/').map(|s| if s.starts_with('{') { "{}" } else { s });
             let path: Vec<&str> = path.collect();
-            assert!(routes.insert((rest.verb.as_str(), path)), "{name}: route taken");
+            let streams = spec.push.is_some();
+            assert!(routes.insert((rest.verb.as_str(), path, streams)), "{name}: route taken");
             for capture in rest.path.split('{').skip(1).filter_map(|s| s.split('}').next()) {
                 assert!(shape.field(capture).is_some(), "{name}: no param {capture}");
             }
@@ -48,6 +49,7 @@ async fn strangers_get_in_nowhere_but_where_it_says_so() {
             caller: Caller::Anonymous,
             connection: 0,
             credentials: None,
+            peer: None,
         };
         let refused = match entry.def.run {
             Run::Call(_) => entry.call(cx, "{}").await.map(drop),
@@ -118,14 +120,45 @@ fn check_references(value: &Value, document: &Value) {
     }
 }
 
-/// `BLESS=1` rewrites the committed document.
+/// `BLESS=1` rewrites the committed documents.
 #[test]
-fn the_published_document_is_fresh() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs/openrpc.json");
-    let fresh = serde_json::to_string_pretty(&document()).unwrap() + "\n";
-    if std::env::var_os("BLESS").is_some() {
-        std::fs::write(&path, &fresh).unwrap();
+fn the_published_documents_are_fresh() {
+    for (file, document) in [("openrpc.json", document()), ("openapi.json", openapi_document())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("specs").join(file);
+        let fresh = serde_json::to_string_pretty(&document).unwrap() + "\n";
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &fresh).unwrap();
+        }
+        let fresh_there = read_to_string(&path).is_ok_and(|committed| committed == fresh);
+        assert!(fresh_there, "specs/{file} is stale: BLESS=1 cargo test --test it fresh");
     }
-    let fresh_there = read_to_string(&path).is_ok_and(|committed| committed == fresh);
-    assert!(fresh_there, "specs/openrpc.json is stale: BLESS=1 cargo test --test it fresh");
+}
+
+#[test]
+fn every_route_is_in_the_openapi_document_and_its_references_lead_somewhere() {
+    let document = openapi_document();
+    check_references(&document, &document);
+    let mut ids = BTreeSet::new();
+    for entry in face::entries() {
+        let Some(rest) = entry.def.spec.rest else { continue };
+        let verb = rest.verb.as_str().to_ascii_lowercase();
+        for path in std::iter::once(&rest.path).chain(rest.also) {
+            let operation = &document["paths"][*path][&verb];
+            assert!(operation.is_object(), "{verb} {path}");
+            ids.insert(operation["operationId"].as_str().unwrap().to_owned());
+            for capture in path.split('/').filter(|part| part.starts_with('{')) {
+                let name = capture.trim_matches(['{', '}']);
+                let named = operation["parameters"].as_array().unwrap();
+                let named = named.iter().any(|one| one["name"] == name && one["in"] == "path");
+                assert!(named, "{path}: {name}");
+            }
+        }
+    }
+    let operations: usize = document["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .map(|item| item.as_object().unwrap().len())
+        .sum();
+    assert_eq!(ids.len(), operations, "an operationId is used twice");
 }

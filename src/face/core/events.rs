@@ -191,6 +191,7 @@ pub struct Subscribe {
 impl Subscription for Subscribe {
     type Item = Event;
     const SPEC: Spec = Spec::new("events.subscribe", Access::Operator)
+        .rest(Verb::Get, "/events", 200)
         .push("events.event", "events.unsubscribe")
         .errors(&[Code::Gone, Code::LimitReached, Code::StorageError]);
 

@@ -15,7 +15,7 @@ use super::events::Event;
 use super::{flow, job};
 use crate::app::Cx;
 use crate::engine::{Live, LiveLine};
-use crate::method::{Access, Def, Items, Note, Spec, Subscription, feed};
+use crate::method::{Access, Def, Items, Note, Spec, Subscription, Verb, feed};
 use crate::model::Triple;
 use crate::model::event::Filter;
 use crate::{Code, Result};
@@ -42,6 +42,7 @@ pub struct Flow {
 impl Subscription for Flow {
     type Item = Event;
     const SPEC: Spec = Spec::new("flow.subscribe", Access::Reader)
+        .rest(Verb::Get, "/flows/{context_id}/{id}/events", 200)
         .push("flow.event", "flow.unsubscribe")
         .errors(&[Code::Gone, Code::StorageError]);
 
@@ -80,6 +81,7 @@ pub struct Job {
 impl Subscription for Job {
     type Item = Event;
     const SPEC: Spec = Spec::new("job.subscribe", Access::Reader)
+        .rest(Verb::Get, "/jobs/{context_id}/{caller_id}/{id}/events", 200)
         .push("job.event", "job.unsubscribe")
         .errors(&[Code::Gone, Code::StorageError]);
 
@@ -161,6 +163,7 @@ pub struct Message {
 impl Subscription for Message {
     type Item = Event;
     const SPEC: Spec = Spec::new("message.subscribe", Access::Reader)
+        .rest(Verb::Get, "/messages/{context_id}/events", 200)
         .push("message.event", "message.unsubscribe")
         .errors(&[Code::Gone, Code::StorageError]);
 

@@ -1,7 +1,7 @@
 //! The core face: the objects and names of the seed document.
 
 pub mod actor;
-pub(crate) mod aside;
+pub(in crate::face) mod aside;
 mod batch_parcel;
 mod bounds;
 pub mod context;
