@@ -167,7 +167,7 @@ fn inside(app: &Arc<App>) -> Cx {
 /// A notification the way it would come over the wire.
 fn read(note: Note) -> Option<Value> {
     match note {
-        Note::Item(json) => serde_json::from_str(json.get()).ok(),
+        Note::Item(json) | Note::At(_, json) => serde_json::from_str(json.get()).ok(),
         Note::Event(event) => serde_json::from_str(event.raw().get()).ok(),
         Note::Lagged => Some(json!({ "lagged": {} })),
     }

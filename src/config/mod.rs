@@ -38,6 +38,8 @@ pub struct Config {
     pub local_runner: bool,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
+    /// How long a work function may take for one slice.
+    pub slice_timeout: Duration,
     /// Only payment accounts that are known already may be named by address.
     pub strict_accounts: bool,
     /// Largest request body or WebSocket message, bytes.
@@ -73,6 +75,7 @@ impl Default for Config {
             runner_grace: Duration::from_secs(30),
             local_runner: false,
             local_slots: 2,
+            slice_timeout: Duration::from_secs(30),
             strict_accounts: false,
             max_body_bytes: 10 << 20,
             max_batch: 1_000,

@@ -3,6 +3,7 @@
 use super::turn::SliceNote;
 use crate::Result;
 use crate::model::slices::SliceReport;
+use crate::model::text::beginning;
 use crate::model::work::BATCH;
 use crate::store::{Encoded, RESULTS, TextsRow};
 
@@ -62,7 +63,7 @@ impl Delivered {
                 }
                 SliceReport::Failed { number, name, message, seconds } => {
                     delivered.spend(seconds);
-                    let (name, message) = (cut(name, NAME), cut(message, MESSAGE));
+                    let (name, message) = (beginning(name, NAME), beginning(message, MESSAGE));
                     delivered.failures.push(Failure { number, name, message, alone: false });
                 }
                 SliceReport::Progress { number, progress } => {
@@ -70,7 +71,8 @@ impl Delivered {
                     delivered.note(number, "progress", members);
                 }
                 SliceReport::Console { number, level, message } => {
-                    let (level, message) = (text(cut(level, NAME)), text(cut(message, MESSAGE)));
+                    let (level, message) =
+                        (text(beginning(level, NAME)), text(beginning(message, MESSAGE)));
                     delivered.note(
                         number,
                         "console",
@@ -78,7 +80,7 @@ impl Delivered {
                     );
                 }
                 SliceReport::Emit { number, name, value } => {
-                    let (name, value) = (text(cut(name, NAME)), small(value.get()));
+                    let (name, value) = (text(beginning(name, NAME)), small(value.get()));
                     delivered.note(number, "emit", format!(r#""name":{name},"value":{value}"#));
                 }
             }
@@ -132,14 +134,6 @@ fn small(json: &str) -> &str {
 
 fn text(plain: String) -> String {
     serde_json::Value::from(plain).to_string()
-}
-
-/// The beginning of a text: at most so many bytes, and whole characters.
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most));
-    }
-    text
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ use crate::store::{Logged, Next};
 pub enum Note {
     /// An item that has no position in the log.
     Item(Json),
+    /// An item that has a position of its own, which goes up from item to item.
+    At(u64, Json),
     /// An event; its text is rendered once for all who are told of it.
     Event(Arc<Logged>),
     /// The position has fallen out of the log: the server says so, as the last notification.

@@ -82,6 +82,7 @@ impl Push<'_> {
                 };
                 let (seq, sent) = match &note {
                     Some(Note::Item(json)) => (None, self.send(json).await),
+                    Some(Note::At(seq, json)) => (Some(*seq), self.send(json).await),
                     Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
                     Some(Note::Lagged) => break true,
                     None => break false,

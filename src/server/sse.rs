@@ -103,6 +103,10 @@ impl Feed {
         };
         Some(match note {
             Note::Item(json) => framed(None, None, json.get()),
+            Note::At(seq, json) => {
+                self.last = Some(seq);
+                framed(Some(seq), None, json.get())
+            }
             Note::Event(event) => {
                 self.last = Some(event.seq);
                 framed(Some(event.seq), None, event.raw().get())

@@ -18,6 +18,7 @@ use crate::model::Millis;
 use crate::model::protocol::{
     self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
 };
+use crate::model::text::beginning;
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on attached runners.
@@ -215,24 +216,16 @@ fn read(report: protocol::Report, token: Token) -> Result<Report> {
         }
         ReportStatus::Error => {
             let error = report.error.unwrap_or_else(|| "the job failed".to_owned());
-            let error = cut(error, ERROR);
+            let error = beginning(error, ERROR);
             let mut result = result.unwrap_or_default();
             result.insert("error".to_owned(), error.clone());
             Verdict::Error { error, result: text(&result)? }
         }
     };
     let logs = report.logs.into_iter();
-    let logs = logs.map(|line| (cut(line.stream, STREAM), cut(line.line, LINE))).collect();
+    let logs =
+        logs.map(|line| (beginning(line.stream, STREAM), beginning(line.line, LINE))).collect();
     Ok(Report { token, verdict, logs, slices: Delivered::new(report.slices)? })
-}
-
-/// The beginning of a text: at most so many bytes, and whole characters.
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-        text.truncate(end);
-    }
-    text
 }
 
 /// Says that a runner is alive, and asks which of its attempts it should stop.
@@ -337,17 +330,5 @@ impl Method for Status {
             draining: found.draining,
             labels: found.labels,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("abc".to_owned(), 3), "abc");
-        assert_eq!(cut("abcd".to_owned(), 3), "abc");
-        assert_eq!(cut("a\u{e9}\u{e9}".to_owned(), 4), "a\u{e9}");
     }
 }
