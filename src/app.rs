@@ -105,7 +105,7 @@ fn wall_clock() -> Millis {
 }
 
 /// Who is calling, decided once per request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Nobody we know.
     #[default]

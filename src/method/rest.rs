@@ -121,7 +121,8 @@ fn core_refusal(fault: &RestFault<'_>, _: &Captures<'_>) -> Refusal {
         }
         RestFault::Error(err) => {
             let body = err.data().as_object().cloned().unwrap_or_default();
-            return Refusal::new(err.code(), err.http(), body);
+            let refusal = Refusal::new(err.code(), err.http(), body);
+            return Refusal { retry_after: err.retry_after(), ..refusal };
         }
     };
     let status = fault.status();

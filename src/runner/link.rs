@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
-use crate::client::ByName;
+use crate::client::{ByName, Trust};
 
 /// Largest message from the coordinator, bytes.
 const MESSAGE_BYTES: u32 = 256 << 20;
@@ -128,13 +128,20 @@ impl Name {
 #[derive(Debug)]
 pub struct WebSocket {
     url: String,
+    trust: Trust,
     client: Mutex<Option<Arc<WsClient>>>,
 }
 
 impl WebSocket {
     /// One that will connect to `url`, such as `ws://127.0.0.1:9653`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), client: Mutex::default() }
+        Self { url: url.into(), trust: Trust::default(), client: Mutex::default() }
+    }
+
+    /// The same, with whoever is vouched for.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     fn client(&self) -> Result<Arc<WsClient>, LinkError> {
@@ -149,15 +156,14 @@ impl Link for WebSocket {
         self.client.lock().take();
         let ping = PingConfig::new().ping_interval(PING).inactive_limit(PING * 3).max_failures(2);
         let room = usize::try_from(params.slots).unwrap_or(usize::MAX).saturating_mul(4);
-        let client = WsClientBuilder::new()
-            .connection_timeout(CONNECT)
+        let builder = WsClientBuilder::new()
             .request_timeout(CALL)
             .max_request_size(MESSAGE_BYTES)
             .max_response_size(MESSAGE_BYTES)
             .max_buffer_capacity_per_subscription(room.saturating_add(1_024))
-            .enable_ws_ping(ping)
-            .build(&self.url);
-        let client = Arc::new(client.await.map_err(lost)?);
+            .enable_ws_ping(ping);
+        let client = self.trust.ws(builder, &self.url, CONNECT).await;
+        let client = Arc::new(client.map_err(lost)?);
         let params = ByName(params);
         let subscribed = client.subscribe("runner.attach", params, "runner.detach");
         let notifications = subscribed.await.map_err(lost)?;

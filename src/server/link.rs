@@ -8,7 +8,9 @@ use futures_util::task::AtomicWaker;
 use jsonrpsee::server::Extensions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
-use super::Shared;
+use super::rate::Place;
+use super::{Shared, guard};
+use crate::Result;
 use crate::app::{Caller, Cx};
 
 /// Which of the two ports.
@@ -24,8 +26,10 @@ pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
     pub(super) caller: Caller,
-    /// Where it comes from.
+    /// Where the other end is.
     pub(super) peer: IpAddr,
+    /// Where this end is.
+    pub(super) local: IpAddr,
     /// Unique while the process lives.
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
@@ -33,6 +37,7 @@ pub(super) struct Link {
     /// Ends the connection at once.
     pub(super) cut: Notify,
     pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _place: Place,
     pub(super) _alive: mpsc::Sender<()>,
 }
 
@@ -45,13 +50,29 @@ impl Link {
     /// What a call by this connection sees.
     pub(super) fn cx(&self) -> Cx {
         let app = Arc::clone(&self.shared.app);
-        Cx {
-            app,
-            caller: self.caller,
-            connection: self.connection,
-            credentials: None,
-            peer: Some(self.peer),
+        let (caller, connection, peer) = (self.caller, self.connection, Some(self.peer));
+        Cx { app, caller, connection, credentials: None, peer }
+    }
+
+    /// What a call by one request of this connection sees.
+    pub(super) fn cx_of(&self, request: &Extensions) -> Cx {
+        let mut cx = self.cx();
+        if guard::is_foreign(request) {
+            cx.caller = Caller::Anonymous;
         }
+        cx
+    }
+
+    /// Takes one of a caller's turns.
+    ///
+    /// # Errors
+    /// [`TooOften`](crate::Error::TooOften) when there is none.
+    pub(super) fn take_turn(&self, caller: Caller) -> Result<()> {
+        let turn = self.shared.rates.take(caller, self.peer);
+        if turn.is_err() {
+            self.shared.app.metrics.calls_limited.inc();
+        }
+        turn
     }
 }
 

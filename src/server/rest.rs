@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -16,6 +16,7 @@ use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
+use crate::app::{Credentials, Cx};
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -66,6 +67,19 @@ impl Routes {
             (found, _) => found,
         }
     }
+
+    /// Whether pages of every site may call what is at this path.
+    ///
+    /// So they may what would be there: a face that is open is so below its whole base path.
+    pub(super) fn are_open_at(&self, path: &str) -> bool {
+        self.style_at(path).is_some_and(|style| style.any_origin)
+    }
+
+    /// The style of the face that has this path, or would have it.
+    fn style_at(&self, path: &str) -> Option<&'static RestStyle> {
+        let nearest = self.calls.nearest(path).or_else(|| self.streams.nearest(path));
+        nearest.map(|(_, rest)| rest.style)
+    }
 }
 
 /// Answers a request for a route, or says that there is none.
@@ -77,15 +91,21 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
             let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
             return http::allowing(http::worded(&refusal), &verbs);
         }
-        Found::Nothing => {
-            return http::plain(StatusCode::NOT_FOUND, "there is nothing at this path");
-        }
+        Found::Nothing => return nothing_at(link, parts.uri.path()),
     };
     let style = rest.style;
+    let mut cx = link.cx_of(&parts.extensions);
+    cx.credentials = credentials(&parts.headers);
+    if let Err(err) = link.take_turn(cx.caller) {
+        http::discard(body).await;
+        let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
+        refusal.retry_after = refusal.retry_after.or(err.retry_after());
+        return http::worded(&refusal);
+    }
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
-        return follow(link, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
+        return follow(link, cx, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
             http::worded(&match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -101,7 +121,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
                 body,
             };
             let merged = |request: &RestRequest<'_>| params(entry, request);
-            let answer = entry.call_rest(link.cx(), &request, merged).await;
+            let answer = entry.call_rest(cx, &request, merged).await;
             answer.map_err(|err| match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -109,24 +129,37 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         }
         Err(fault) => Err((style.refuse)(&fault.as_fault(), &captures)),
     };
-    let mut answer = match answer {
+    match answer {
         Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
         Ok(result) => {
             let status = StatusCode::from_u16(rest.status).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
-    };
-    if style.any_origin {
-        let any = HeaderValue::from_static("*");
-        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
-    answer
+}
+
+/// Says that there is no such path, in the words of the face that would have it.
+fn nothing_at(link: &Link, path: &str) -> Answer {
+    match link.shared.routes.style_at(path) {
+        // Only a face that has a base path to itself speaks for all that is below.
+        Some(style) if style.any_origin => {
+            let err = Error::NotFound { kind: "path", id: path.to_owned() };
+            http::worded(&(style.refuse)(&RestFault::Error(&err), &Captures::default()))
+        }
+        _ => http::plain(StatusCode::NOT_FOUND, "there is nothing at this path"),
+    }
+}
+
+fn credentials(headers: &HeaderMap) -> Option<Credentials> {
+    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    Some(Credentials(text.into()))
 }
 
 /// Follows a subscription.
 async fn follow(
     link: &Arc<Link>,
+    cx: Cx,
     entry: &Entry,
     headers: &HeaderMap,
     request: &RestRequest<'_>,
@@ -138,7 +171,7 @@ async fn follow(
     {
         params.insert("since".to_owned(), last.into());
     }
-    sse::answer(link, entry, &Value::Object(params).to_string()).await
+    sse::answer(link, cx, entry, &Value::Object(params).to_string()).await
 }
 
 /// Why a body was not taken.

@@ -89,6 +89,9 @@ where
 
     /// Whether the request opens a subscription, or why it may not be run.
     fn check(&self, request: &mut Request<'_>, manner: Manner) -> Result<bool, ErrorObjectOwned> {
+        if let Some(link) = Link::of(&request.extensions) {
+            link.take_turn(link.caller)?;
+        }
         let Some(method) = self.methods.method(&request.method) else {
             return Err(unknown(request));
         };

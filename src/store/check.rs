@@ -6,8 +6,8 @@ use std::path::Path;
 use super::core::Core;
 use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, API_KEYS, ATTEMPTS, BATCHES, FLOW_RUNS, FLOWS,
-    IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, MESSAGE_RUNS, MESSAGES, RESULTS,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, FLOW_RUNS, FLOWS, IDEMPOTENCY,
+    IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, RESULTS,
     SLICE_FAILURES, TASKS, WORK_EVENTS, WORK_RUNS, WORK_SOURCES, WORKS, WORKS_OF,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
@@ -115,7 +115,7 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     refers.all(ACCOUNTS, ACCOUNT_INDEX, |(identity, _), row| {
         Some((*identity, ACCOUNT_BY_ADDRESS, row.address.to_string()))
     })?;
-    refers.all(API_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
+    refers.all(KEYSTORE_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };

@@ -37,7 +37,7 @@ pub struct AccountRow {
 
 /// An API key; its digits and its secret are not kept.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-pub struct ApiKeyRow {
+pub struct KeystoreKeyRow {
     /// Whose it is.
     #[n(0)]
     pub identity: Address,
@@ -53,9 +53,9 @@ pub struct ApiKeyRow {
 }
 
 /// Without the keystore, which can be attacked by guessing passwords.
-impl std::fmt::Debug for ApiKeyRow {
+impl std::fmt::Debug for KeystoreKeyRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeyRow")
+        f.debug_struct("KeystoreKeyRow")
             .field("identity", &self.identity)
             .field("created_at", &self.created_at)
             .finish_non_exhaustive()

@@ -10,7 +10,7 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
-use super::row_identity::{AccountRow, ApiKeyRow, IdentityRow};
+use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::Triple;
@@ -78,7 +78,7 @@ pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accoun
 /// The same by what they can be found by: [`ACCOUNT_BY_ADDRESS`] or [`ACCOUNT_BY_NAME`].
 pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
 /// API keys by the SHA-256 digest of their digits.
-pub const API_KEYS: Table<[u8; 32], ApiKeyRow> = Table::new(b'g', "API keys");
+pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
 
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
@@ -109,7 +109,7 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(IDENTITIES),
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
-    AnyTable::of(API_KEYS),
+    AnyTable::of(KEYSTORE_KEYS),
 ];
 
 /// A name for a slice of the key space.

@@ -15,7 +15,7 @@ use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::model::address::Address;
-use crate::store::{API_KEYS, ApiKeyRow, Draft, IDENTITIES};
+use crate::store::{Draft, IDENTITIES, KEYSTORE_KEYS, KeystoreKeyRow};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods.
@@ -41,6 +41,9 @@ pub struct Create {
     /// Where its owner can be reached.
     #[serde(default)]
     pub email: Option<String>,
+    /// Not needed, and not looked at.
+    #[serde(default)]
+    pub auth: Option<Secret>,
 }
 
 /// An API key.
@@ -60,7 +63,7 @@ impl Method for Create {
         .errors(&[Code::Unauthenticated, Code::LimitReached, Code::StorageError]);
 
     async fn call(self, cx: Cx) -> Result<KeyView> {
-        let Self { keystore: Secretive(keystore), token, email } = self;
+        let Self { keystore: Secretive(keystore), token, email, auth: _ } = self;
         check(&keystore, email.as_deref())?;
         let unlocked = unlock_given(&cx, &keystore, token.clone()).await?;
         let (identity, _) = unlocked.ok_or_else(unauthenticated)?;
@@ -74,8 +77,8 @@ impl Method for Create {
             }
             owner.keys += 1;
             turn.put(IDENTITIES, &identity, &owner)?;
-            let row = ApiKeyRow { identity, keystore, email, created_at: turn.now };
-            turn.put(API_KEYS, &digest, &row)?;
+            let row = KeystoreKeyRow { identity, keystore, email, created_at: turn.now };
+            turn.put(KEYSTORE_KEYS, &digest, &row)?;
             tell(turn, "key.created", identity);
             Ok(())
         };
@@ -114,7 +117,8 @@ fn read(body: &[u8]) -> Result<Create> {
     }
     match token {
         Some(token) if wrong.is_empty() => {
-            Ok(Create { keystore: Secretive(keystore), token: Secret::new(token), email })
+            let (keystore, token) = (Secretive(keystore), Secret::new(token));
+            Ok(Create { keystore, token, email, auth: None })
         }
         _ => Err(refuse_each(400, wrong.join("; "), &wrong)),
     }
@@ -186,12 +190,12 @@ impl Method for Revoke {
         let bad = || refuse(400, format!("key: must be {KEY_DIGITS} hexadecimal digits"));
         let digest = key_digest(digits).ok_or_else(bad)?;
         let change = move |turn: &mut Turn<'_>| {
-            let row = turn.get(API_KEYS, &digest)?;
+            let row = turn.get(KEYSTORE_KEYS, &digest)?;
             let row = row.ok_or_else(|| refuse(404, "key: there is no such key"))?;
             if row.identity != owner {
                 return Err(refuse(403, "key: not a key of this identity"));
             }
-            turn.remove(API_KEYS, &digest);
+            turn.remove(KEYSTORE_KEYS, &digest);
             let mut counted = turn.get(IDENTITIES, &owner)?.unwrap_or_default();
             counted.keys = counted.keys.saturating_sub(1);
             turn.put(IDENTITIES, &owner, &counted)?;

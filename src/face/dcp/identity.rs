@@ -12,7 +12,7 @@ use super::{keystore_cache, keystore_gate, presented, unauthenticated};
 use crate::app::Cx;
 use crate::method::{Access, Def, Method, Spec};
 use crate::model::address::Address;
-use crate::store::API_KEYS;
+use crate::store::KEYSTORE_KEYS;
 use crate::{Code, Result};
 
 /// This namespace's methods.
@@ -53,7 +53,7 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
     let kept = match presented {
         Presented::Basic(_) => None,
         Presented::Bearer(key, _) => {
-            Some(cx.app.store.get(API_KEYS, &key)?.ok_or_else(unauthenticated)?)
+            Some(cx.app.store.get(KEYSTORE_KEYS, &key)?.ok_or_else(unauthenticated)?)
         }
     };
     let digest = keystore_cache::digest(text);

@@ -159,6 +159,20 @@ mod tests {
         }
     }
 
+    /// `cargo test --release --lib unlocking -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn unlocking_takes_so_long() {
+        for n in [1_024, 262_144] {
+            let mut keystore = sample();
+            keystore["crypto"]["kdfparams"]["n"] = json!(n);
+            let keystore = Keystore::read(&keystore.to_string()).unwrap();
+            let watch = crate::telemetry::Stopwatch::start();
+            let _ = unlock(&keystore, "correct horse");
+            println!("scrypt n={n}: {:.3} s", watch.elapsed().as_secs_f64());
+        }
+    }
+
     #[test]
     fn the_address_of_the_first_key_is_the_known_one() {
         let mut one = [0; 32];

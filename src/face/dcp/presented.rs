@@ -67,6 +67,7 @@ pub(super) fn basic(encoded: &str) -> Option<(Keystore, Secret)> {
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::face::dcp::keystore_unlock::sample;
@@ -131,6 +132,29 @@ mod tests {
         }
         for garbage in ["", "=", "a", "!!!!", "////", "AAAA AAAA", "=AAA"] {
             assert!(basic(garbage).is_none(), "{garbage}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_password_comes_out_as_it_went_in(text in any::<String>()) {
+            let whole = format!("{}:{text}", sample());
+            prop_assert_eq!(password(&whole), Some(text));
+        }
+
+        #[test]
+        fn nothing_that_is_shown_breaks_the_reading(
+            at in 0..700_usize, put in any::<String>(), header in any::<String>(),
+        ) {
+            let mut text = sample().to_string();
+            while !text.is_char_boundary(at.min(text.len())) {
+                text.push(' ');
+            }
+            text.insert_str(at.min(text.len()), &put);
+            let _ = password(&format!("{text}:pw"));
+            if let Some(Presented::Basic(encoded)) = Presented::read(&header) {
+                let _ = basic(encoded);
+            }
         }
     }
 

@@ -54,6 +54,7 @@ pub fn of_error(err: &Error) -> Refusal {
         err => {
             let mut told = refusal(status, err.to_string(), &[]);
             told.code = err.code();
+            told.retry_after = err.retry_after().or(told.retry_after);
             told
         }
     }
