@@ -68,6 +68,11 @@ impl Address {
         Ok(Self { inside: None, url, trust: trust(matches)?, timeout })
     }
 
+    /// At a URL.
+    pub(super) fn at(url: &str, trust: Trust, timeout: Duration) -> Self {
+        Self { inside: None, url: Some(url.to_owned()), trust, timeout }
+    }
+
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
         Self { inside: Some(app), url: None, trust: Trust::default(), timeout: Duration::MAX }
@@ -201,7 +206,7 @@ fn inside(app: &Arc<App>) -> Cx {
 /// A notification the way it would come over the wire.
 fn read(note: Note) -> Option<Value> {
     match note {
-        Note::Item(json) | Note::At(_, json) => serde_json::from_str(json.get()).ok(),
+        Note::Item(json) | Note::Placed { json, .. } => serde_json::from_str(json.get()).ok(),
         Note::Event(event) => serde_json::from_str(event.raw().get()).ok(),
         Note::Lagged => Some(json!({ "lagged": {} })),
     }

@@ -18,10 +18,15 @@ use crate::store::{Logged, Next};
 pub enum Note {
     /// An item that has no position in the log.
     Item(Json),
-    /// An item that has a position of its own, which goes up from item to item.
-    At(u64, Json),
     /// An event; its text is rendered once for all who are told of it.
     Event(Arc<Logged>),
+    /// An item at a position of its own, which is not that of an event.
+    Placed {
+        /// Where it is; what [`Items::last_words`] is given when nothing comes after it.
+        position: u64,
+        /// What is sent.
+        json: Json,
+    },
     /// The position has fallen out of the log: the server says so, as the last notification.
     Lagged,
 }
@@ -35,7 +40,12 @@ pub struct Items {
     pub(crate) position: Option<u64>,
     /// Ends by itself when the coordinator stops, and wants what it says last to be sent.
     pub(crate) winds_down: bool,
+    /// What a reader that is too slow is told last; in the words of the event log when left out.
+    pub(crate) last_words: Option<LastWords>,
 }
+
+/// What a reader is told that was last sent this position.
+pub(crate) type LastWords = Box<dyn Fn(u64) -> Option<Json> + Send + Sync>;
 
 impl std::fmt::Debug for Items {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -47,12 +57,22 @@ impl Items {
     /// Items without a position in the log.
     pub fn new<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Self {
         let notes = items.filter_map(|item| ready(json(&item).ok().map(Note::Item)));
-        Self { notes: notes.boxed(), position: None, winds_down: false }
+        Self { notes: notes.boxed(), position: None, winds_down: false, last_words: None }
     }
 
     /// Events after `position`, and whatever else is to be sent between them.
     pub fn notes(position: u64, notes: impl Stream<Item = Note> + Send + 'static) -> Self {
-        Self { notes: notes.boxed(), position: Some(position), winds_down: false }
+        Self { notes: notes.boxed(), position: Some(position), winds_down: false, last_words: None }
+    }
+
+    /// Words what a reader that is too slow is told last, given the position it was last sent.
+    #[must_use]
+    pub fn last_words(
+        mut self,
+        words: impl Fn(u64) -> Option<Json> + Send + Sync + 'static,
+    ) -> Self {
+        self.last_words = Some(Box::new(words));
+        self
     }
 
     /// Says that they end by themselves when the coordinator stops

@@ -6,9 +6,10 @@ use std::path::Path;
 use super::core::Core;
 use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, FLOW_RUNS, FLOWS, IDEMPOTENCY,
-    IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, RESULTS,
-    SLICE_FAILURES, TASKS, WORK_EVENTS, WORK_RUNS, WORK_SOURCES, WORKS, WORKS_OF,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, FEDERATIONS, FLOW_RUNS, FLOWS,
+    IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES,
+    NODES, NODES_DUE, RESULTS, SLICE_FAILURES, STATEMENTS, TASKS, WORK_EVENTS, WORK_RUNS,
+    WORK_SOURCES, WORKS, WORKS_OF,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -116,6 +117,7 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
         Some((*identity, ACCOUNT_BY_ADDRESS, row.address.to_string()))
     })?;
     refers.all(KEYSTORE_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
+    directory(refers)?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };
@@ -139,6 +141,17 @@ fn works(refers: &mut Refers<'_>) -> Result<(), StoreError> {
     refers.all(RESULTS, WORK_RUNS, |(work, _), _| Some(*work))?;
     refers.all(SLICE_FAILURES, WORK_RUNS, |(work, ..), _| Some(*work))?;
     refers.all(WORK_EVENTS, WORK_RUNS, |(work, _), _| Some(*work))
+}
+
+fn directory(refers: &mut Refers<'_>) -> Result<(), StoreError> {
+    refers.all(NODES, STATEMENTS, |_, node| node.position)?;
+    refers.all(STATEMENTS, NODES, |_, statement| Some(statement.node))?;
+    refers.all(FEDERATIONS, STATEMENTS, |(_, position), ()| Some(*position))?;
+    refers.all(NODES_DUE, NODES, |(_, node), ()| Some(*node))?;
+    refers.all(NODES, NODES_DUE, |key, node| {
+        let due = if node.position.is_some() { node.expires_at } else { node.forget_at };
+        Some((due, *key))
+    })
 }
 
 struct Refers<'c> {

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod actor;
+mod advertiser;
 mod built_in;
 mod calls;
 mod cli;
@@ -13,10 +14,15 @@ mod dcp_identity;
 mod dcp_jobs;
 mod dcp_recovery;
 mod dcp_slices;
+mod directory;
+mod directory_abuse;
+mod directory_push;
 mod events;
 mod examples;
 mod fake_runner;
 mod flow;
+mod functions;
+mod functions_python;
 mod gates;
 mod guards;
 mod histories;

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{refuse, refuse_each, slice_texts};
 use crate::engine::Slices;
 use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
+use crate::runner::functions::check_function;
 use crate::store::WorkSourceRow;
 use crate::{Error, Result};
 
@@ -145,7 +146,14 @@ fn function(work: Option<&Value>, problems: &mut Problems) -> Option<(String, Fu
         problems.add("work.function: must not be empty");
         return None;
     }
-    Some((source.to_owned(), language?))
+    let language = language?;
+    match check_function(language, source) {
+        Ok(()) => Some((source.to_owned(), language)),
+        Err(err) => {
+            problems.add(format!("work.function: {err}"));
+            None
+        }
+    }
 }
 
 /// A source without white space around it and semicolons at its end.

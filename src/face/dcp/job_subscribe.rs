@@ -220,7 +220,7 @@ impl Subscription for JobsSubscribe {
                 Note::Event(event) => serde_json::from_str::<JobsEvent>(&event.data)
                     .and_then(|item| serde_json::value::to_raw_value(&item))
                     .ok()
-                    .map(|json| Note::At(event.seq, json)),
+                    .map(|json| Note::Placed { position: event.seq, json }),
                 note => Some(note),
             })
         };

@@ -229,7 +229,7 @@ impl Reader<'_> {
         let text = format!(r#"{{"seq":{seq},"ts":{at},{members}}}"#);
         self.bytes += text.len();
         let json = RawValue::from_string(text).map_err(|err| Error::Bug(err.to_string()))?;
-        self.notes.push(Note::At(seq, json));
+        self.notes.push(Note::Placed { position: seq, json });
         Ok(())
     }
 }
