@@ -66,6 +66,8 @@ pub struct Config {
     pub js_memory_bytes: u64,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
+    /// How long a work function may take for one slice.
+    pub slice_timeout: Duration,
     /// Only payment accounts that are known already may be named by address.
     pub strict_accounts: bool,
     /// Largest request body or WebSocket message, bytes.
@@ -114,6 +116,7 @@ impl Default for Config {
             js_runner: false,
             js_memory_bytes: 256 << 20,
             local_slots: 2,
+            slice_timeout: Duration::from_secs(30),
             strict_accounts: false,
             max_body_bytes: 10 << 20,
             max_batch: 1_000,

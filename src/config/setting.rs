@@ -281,6 +281,13 @@ const CORE: &[Setting] = &[
         show: |config| config.local_slots.to_string(),
     },
     Setting {
+        key: "slice_timeout",
+        kind: Kind::Seconds,
+        doc: "How long a work function may take for one slice of a job",
+        read: |config, text| positive(text).map(|limit| config.slice_timeout = limit),
+        show: |config| in_seconds(config.slice_timeout),
+    },
+    Setting {
         key: "strict_accounts",
         kind: Kind::Switch,
         doc: "Refuse work that is paid from an address that is no account of the identity yet",

@@ -69,6 +69,7 @@ impl Turn<'_> {
         self.write_task(at, result)?;
         self.tell(at, &step);
         self.follow(at, &step, root);
+        self.follow_batch(at)?;
         if acknowledged {
             self.progress_message(at.0, Progress::Acknowledged)?;
         }
@@ -216,7 +217,9 @@ impl Turn<'_> {
 
     /// Logs the change of status, if it is one.
     fn tell(&mut self, at: (GroupId, u32), step: &Step) {
-        if step.from == step.to {
+        let group = self.memory.groups.get(&at.0);
+        // What is told of a batch is what has come of its slices.
+        if step.from == step.to || group.is_some_and(|group| group.key.is_batch()) {
             return;
         }
         // A runner may report the end without the begin; subscribers see both.
@@ -319,9 +322,9 @@ impl Turn<'_> {
         }
         let Some(group) = self.memory.groups.get(&at.0) else { return };
         let Some(spec) = group.plan.spec(at.1) else { return };
-        let (context, language) = (group.context(), spec.language);
+        let (context, skill) = (group.context(), spec.skill);
         let ready = Ready { group: at.0, index: at.1, batch: self.batch };
-        self.memory.ready.push(context, language, ready);
+        self.memory.ready.push(context, skill, ready);
         self.mark(context);
     }
 

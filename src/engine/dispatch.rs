@@ -7,8 +7,9 @@ use super::queue::Ready;
 use super::sessions::{Carrier, Given, GivenAttempt, Push};
 use super::token::Token;
 use super::turn::{Held, Turn};
-use crate::Error;
+use crate::model::slices::is_group;
 use crate::model::task::{Input, State};
+use crate::{Error, Result};
 
 /// Attempts that go to one runner in one message.
 struct Parcel {
@@ -25,12 +26,27 @@ impl Turn<'_> {
         for context in std::mem::take(&mut self.marked) {
             let mut parcels = Vec::new();
             let done = self.attempt(|turn| {
+                if is_group(context) {
+                    return turn.dispatch_group(context, &mut parcels);
+                }
                 turn.dispatch_context(context, &mut parcels);
                 Ok(())
             });
             match done {
                 Ok(()) => self.send(context, parcels),
                 Err(err) => tracing::error!(error = %err, context, "could not dispatch"),
+            }
+        }
+    }
+
+    /// As [`Turn::dispatch_context`], cutting the batches that slots are free for.
+    fn dispatch_group(&mut self, context: u32, parcels: &mut Vec<Parcel>) -> Result<()> {
+        loop {
+            self.cut_batches(context)?;
+            let leased = self.memory.leased;
+            self.dispatch_context(context, parcels);
+            if self.memory.leased == leased || self.poisoned {
+                return Ok(());
             }
         }
     }
@@ -115,7 +131,7 @@ impl Turn<'_> {
             let (message, flow) = match key {
                 GroupKey::Message(key) => (Carrier::Stored(key), None),
                 GroupKey::Flow(_, flow) => (self.made(context, caller), Some(flow)),
-                GroupKey::Job(_) => (self.made(context, caller), None),
+                GroupKey::Job(_) | GroupKey::Batch(_) => (self.made(context, caller), None),
             };
             let push = Push::Jobs(Box::new(Given { message, flow, env, attempts }));
             let known = self.memory.runners.get(&(context, runner));

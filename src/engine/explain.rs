@@ -86,8 +86,7 @@ impl Turn<'_> {
         };
         let able = self.memory.runners.iter().filter(|((of, _), known)| {
             let session = known.session.as_ref();
-            *of == context
-                && session.is_some_and(|s| s.usable.contains(spec.language) && !s.draining)
+            *of == context && session.is_some_and(|s| s.usable.contains(spec.skill) && !s.draining)
         });
         let (mut runners, mut slots, mut silent) = (0_u64, 0_u64, 0_u64);
         for session in able.filter_map(|(_, known)| known.session.as_ref()) {
@@ -98,7 +97,7 @@ impl Turn<'_> {
                 slots += u64::from(session.slots);
             }
         }
-        let language = spec.language.as_str();
+        let language = spec.skill.as_str();
         if runners == 0 && silent > 0 {
             let detail = format!(
                 "{silent} runners that execute {language} are attached, but did not acknowledge \

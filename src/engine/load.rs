@@ -11,6 +11,7 @@ use super::sessions::{Push, Session};
 use super::timers::Timer;
 use super::token::Token;
 use super::turn::Turn;
+use super::works::ACTIVE_WORK;
 use crate::model::flow::FlowStatus;
 use crate::model::task::{AttemptState, Fence, Input, JobStatus, Lease, State, Task};
 use crate::model::{Millis, Triple};
@@ -60,11 +61,15 @@ impl Turn<'_> {
         loop {
             let page = self.tx.page(ACTIVE, &(), after.as_ref(), PAGE)?;
             for (row, ()) in &page {
-                if let Some(key) = GroupKey::from_row(*row)
-                    && let Err(err) = self.load_group(key)
-                {
+                let loaded = match GroupKey::from_row(*row) {
+                    Some(GroupKey::Batch(key)) => self.load_batch(key),
+                    Some(key) => self.load_group(key),
+                    None if row.1 == ACTIVE_WORK => self.load_work(row.3),
+                    None => Ok(()),
+                };
+                if let Err(err) = loaded {
                     // One group that cannot be read must not keep all others from running.
-                    tracing::error!(error = %err, ?key, "an active group could not be read");
+                    tracing::error!(error = %err, ?row, "an active group could not be read");
                 }
             }
             match page.last() {
@@ -92,6 +97,7 @@ impl Turn<'_> {
         self.memory.sessions_made = self.memory.sessions_made.max(session.id);
         self.memory.runners.entry(runner).or_default().session = Some(session);
         self.memory.attached += 1;
+        self.memory.count_slots(runner, true);
         let mut foreign = Vec::new();
         for token in in_hand {
             if !self.holds(token, runner.1) && !self.adopt(token, runner.1)? {
@@ -118,7 +124,9 @@ impl Turn<'_> {
                 let message = self.get(MESSAGES, &key)?.ok_or_else(|| gone("message"))?;
                 (key.1, message.jobs, Outside::Wait)
             }
-            GroupKey::Job((_, caller, id)) => (caller, vec![id], Outside::Ignore),
+            GroupKey::Job((_, caller, id)) | GroupKey::Batch((_, caller, id)) => {
+                (caller, vec![id], Outside::Ignore)
+            }
         };
         let (jobs, rows) = self.read_jobs(context, caller, ids)?;
         let plan = Arc::new(Plan::new(caller, &jobs, outside)?);
@@ -205,7 +213,7 @@ impl Turn<'_> {
                     .then(|| run.started_at.saturating_add(seconds(message.timeout)));
                 start.message = Some(run);
             }
-            GroupKey::Job(_) => {}
+            GroupKey::Job(_) | GroupKey::Batch(_) => {}
         }
         Ok(start)
     }
@@ -217,7 +225,11 @@ impl Turn<'_> {
     }
 
     /// Brings every task to where its row says it stands.
-    fn load_tasks(&mut self, id: GroupId, mut history: FxHashMap<u32, TaskRow>) -> Result<()> {
+    pub(super) fn load_tasks(
+        &mut self,
+        id: GroupId,
+        mut history: FxHashMap<u32, TaskRow>,
+    ) -> Result<()> {
         let Some(group) = self.memory.groups.get(&id) else { return Ok(()) };
         let plan = Arc::clone(&group.plan);
         let failed =

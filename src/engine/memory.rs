@@ -6,10 +6,12 @@ use std::sync::Arc;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::plan::{Plan, position};
-use super::queue::ReadyTasks;
+use super::queue::{ReadyTasks, Skill};
 use super::sessions::Session;
 use super::timers::Timers;
+use super::works::OpenWork;
 use crate::model::flow::Tally;
+use crate::model::slices::{FunctionLanguage, is_group};
 use crate::model::task::{JobStatus, Task};
 use crate::model::{Millis, Triple};
 use crate::store::{AttemptRow, MessageRunRow};
@@ -27,14 +29,17 @@ pub(super) enum GroupKey {
     Message(Triple),
     /// One job, by itself.
     Job(Triple),
+    /// A batch of slices: compute group, open job, number of the batch.
+    Batch(Triple),
 }
 
 impl GroupKey {
     pub(super) const fn context(self) -> u32 {
         match self {
-            Self::Flow(context, _) | Self::Message((context, ..)) | Self::Job((context, ..)) => {
-                context
-            }
+            Self::Flow(context, _)
+            | Self::Message((context, ..))
+            | Self::Job((context, ..))
+            | Self::Batch((context, ..)) => context,
         }
     }
 
@@ -44,6 +49,7 @@ impl GroupKey {
             Self::Flow(context, id) => (context, 0, 0, id),
             Self::Message((context, caller, id)) => (context, 1, caller, id),
             Self::Job((context, caller, id)) => (context, 2, caller, id),
+            Self::Batch((context, work, batch)) => (context, 4, work, batch),
         }
     }
 
@@ -53,6 +59,7 @@ impl GroupKey {
             0 => Some(Self::Flow(context, id)),
             1 => Some(Self::Message((context, caller, id))),
             2 => Some(Self::Job((context, caller, id))),
+            4 => Some(Self::Batch((context, caller, id))),
             _ => None,
         }
     }
@@ -64,8 +71,12 @@ impl GroupKey {
             Self::Message((context, caller, id)) => {
                 Some(format!("message/{context}/{caller}/{id}"))
             }
-            Self::Job(_) => None,
+            Self::Job(_) | Self::Batch(_) => None,
         }
+    }
+
+    pub(super) const fn is_batch(self) -> bool {
+        matches!(self, Self::Batch(_))
     }
 }
 
@@ -190,6 +201,14 @@ pub(super) struct Memory {
     pub(super) tally: Tally,
     /// Contexts that were found to exist lately: nearly every change asks.
     pub(super) contexts: FxHashSet<u32>,
+    /// Open jobs that have something to do, by number.
+    pub(super) works: FxHashMap<u32, OpenWork>,
+    /// Those of them from which batches can be cut, by compute group, the next to be served first.
+    pub(super) turns: FxHashMap<(u32, FunctionLanguage), VecDeque<u32>>,
+    /// Slots of attached runners, by compute group.
+    pub(super) slots: FxHashMap<(u32, FunctionLanguage), u64>,
+    /// The last place in lists that was given to an open job.
+    pub(super) works_made: u64,
     pub(super) groups_made: u64,
     pub(super) messages_made: u32,
     pub(super) sessions_made: u64,
@@ -216,6 +235,17 @@ impl Memory {
         if session.can_take(in_hand) && !session.offered {
             session.offered = true;
             self.free.entry(context).or_default().push_back(runner);
+        }
+    }
+    /// Counts the slots of an attached runner of a compute group in or out.
+    pub(super) fn count_slots(&mut self, runner: (u32, u32), attached: bool) {
+        let session = self.runners.get(&runner).and_then(|known| known.session.as_ref());
+        let Some(session) = session.filter(|_| is_group(runner.0)) else { return };
+        for skill in &session.skills {
+            let Skill::Function(language) = *skill else { continue };
+            let slots = self.slots.entry((runner.0, language)).or_default();
+            let own = u64::from(session.slots);
+            *slots = if attached { *slots + own } else { slots.saturating_sub(own) };
         }
     }
 }

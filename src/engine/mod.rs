@@ -4,6 +4,8 @@
 //! depends on a change leaves before that change is durable.
 
 mod apply;
+mod batches;
+mod delivered;
 mod dispatch;
 mod explain;
 mod flows;
@@ -22,22 +24,27 @@ mod timers;
 mod token;
 mod turn;
 mod version;
+mod works;
+mod works_load;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use delivered::Delivered;
 pub use explain::{Explanation, Reason};
 pub use flows::Rerun;
 use inbox::Inbox;
 use parking_lot::Mutex;
 pub use plan::{History, Outside, Plan, Prepared, job_subject};
+pub use queue::Skill;
 pub use reports::{Report, SharedLine, Verdict};
 pub use run::Gauges;
 pub use sessions::{Attached, Carrier, Given, GivenAttempt, Hello, MAX_SLOTS, Push, RunnerStatus};
 pub use token::Token;
 use tokio::sync::{broadcast, oneshot};
-pub use turn::{LiveLine, Turn};
+pub use turn::{Live, LiveLine, SliceNote, Turn};
 use version::Versions;
+pub use works::{Deploy, Slices, work_subject};
 
 use crate::model::Millis;
 use crate::store::{Store, StoreError};
@@ -58,7 +65,7 @@ type Command = Box<dyn FnOnce(&mut Turn<'_>) -> Reply + Send>;
 pub struct Engine {
     inbox: Arc<Inbox>,
     versions: Versions,
-    live: broadcast::Sender<Arc<LiveLine>>,
+    live: broadcast::Sender<Arc<Live>>,
     gauges: Arc<Gauges>,
     thread: Arc<Mutex<Option<std::thread::JoinHandle<()>>>>,
 }
@@ -129,8 +136,9 @@ impl Engine {
         self.versions.of(context)
     }
 
-    /// Log lines of all jobs as they are reported; a slow receiver misses some.
-    pub fn live_lines(&self) -> broadcast::Receiver<Arc<LiveLine>> {
+    /// Log lines of all jobs, and what slices say, as they are reported; a slow receiver misses
+    /// some.
+    pub fn live_lines(&self) -> broadcast::Receiver<Arc<Live>> {
         self.live.subscribe()
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::queue::Skill;
 use crate::model::Triple;
 use crate::model::dag::Dag;
 use crate::model::gate::{self, Gate};
@@ -23,7 +24,7 @@ pub struct Plan {
 /// What the engine keeps of a job's definition.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobSpec {
-    pub(super) language: Language,
+    pub(super) skill: Skill,
     pub(super) retries: u8,
     /// Seconds; 0 is none.
     pub(super) timeout: u32,
@@ -63,14 +64,15 @@ impl Plan {
                 Dag::new(inside.iter().map(|(id, depends)| (*id, depends.as_slice())))
             }
         }?;
-        let blank = JobSpec { language: Language::Osis, retries: 0, timeout: 0, held_back: false };
+        let skill = Skill::Script(Language::Osis);
+        let blank = JobSpec { skill, retries: 0, timeout: 0, held_back: false };
         let mut specs = vec![blank; dag.len()];
         let mut gates = FxHashMap::default();
         for (id, job) in jobs {
             let Some(index) = dag.index_of(*id) else { continue };
             let Some(spec) = specs.get_mut(position(index)) else { continue };
             *spec = JobSpec {
-                language: job.language,
+                skill: Skill::Script(job.language),
                 retries: job.retries,
                 timeout: job.timeout,
                 held_back: !job.depends.is_empty() || !job.prerequisites.is_empty(),
@@ -86,6 +88,15 @@ impl Plan {
             }
         }
         Ok(Self { dag, specs, gates })
+    }
+
+    /// The plan of one task that depends on nothing.
+    ///
+    /// # Errors
+    /// None that can happen.
+    pub(super) fn single(id: u32, spec: JobSpec) -> Result<Self> {
+        let dag = Dag::new([(id, [].as_slice())])?;
+        Ok(Self { dag, specs: vec![spec], gates: FxHashMap::default() })
     }
 
     /// How many jobs there are.

@@ -5,30 +5,61 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 
 use super::memory::GroupId;
+use crate::model::slices::FunctionLanguage;
 use crate::model::task::Language;
 
-/// A set of languages.
+/// What a task asks of its runner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Skill {
+    /// To run scripts in this language.
+    Script(Language),
+    /// To call work functions in this language.
+    Function(FunctionLanguage),
+}
+
+impl Skill {
+    const ALL: [Self; 6] = [
+        Self::Script(Language::Osis),
+        Self::Script(Language::Sal),
+        Self::Script(Language::V),
+        Self::Script(Language::Python),
+        Self::Function(FunctionLanguage::JavaScript),
+        Self::Function(FunctionLanguage::Python),
+    ];
+
+    /// The name of its language on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Script(language) => language.as_str(),
+            Self::Function(language) => language.as_str(),
+        }
+    }
+
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Script(Language::Osis) => 1,
+            Self::Script(Language::Sal) => 2,
+            Self::Script(Language::V) => 4,
+            Self::Script(Language::Python) => 8,
+            Self::Function(FunctionLanguage::JavaScript) => 16,
+            Self::Function(FunctionLanguage::Python) => 32,
+        }
+    }
+}
+
+/// A set of skills.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Languages(u8);
+pub(super) struct Skills(u8);
 
-impl Languages {
-    pub(super) fn contains(self, language: Language) -> bool {
-        self.0 & bit(language) != 0
+impl Skills {
+    pub(super) fn contains(self, skill: Skill) -> bool {
+        self.0 & skill.bit() != 0
     }
 }
 
-impl FromIterator<Language> for Languages {
-    fn from_iter<I: IntoIterator<Item = Language>>(languages: I) -> Self {
-        Self(languages.into_iter().fold(0, |set, language| set | bit(language)))
-    }
-}
-
-const fn bit(language: Language) -> u8 {
-    match language {
-        Language::Osis => 1,
-        Language::Sal => 2,
-        Language::V => 4,
-        Language::Python => 8,
+impl FromIterator<Skill> for Skills {
+    fn from_iter<I: IntoIterator<Item = Skill>>(skills: I) -> Self {
+        Self(skills.into_iter().fold(0, |set, skill| set | skill.bit()))
     }
 }
 
@@ -45,11 +76,11 @@ pub(super) struct Ready {
 /// All ready tasks.
 #[derive(Debug, Default)]
 pub(super) struct ReadyTasks {
-    lanes: FxHashMap<(u32, Language), Lane>,
+    lanes: FxHashMap<(u32, Skill), Lane>,
     len: usize,
 }
 
-/// The ready tasks of one context in one language.
+/// The ready tasks of one context that ask for one skill.
 #[derive(Debug, Default)]
 struct Lane {
     /// Groups with ready tasks, the next to be served first.
@@ -58,8 +89,8 @@ struct Lane {
 }
 
 impl ReadyTasks {
-    pub(super) fn push(&mut self, context: u32, language: Language, ready: Ready) {
-        let lane = self.lanes.entry((context, language)).or_default();
+    pub(super) fn push(&mut self, context: u32, skill: Skill, ready: Ready) {
+        let lane = self.lanes.entry((context, skill)).or_default();
         let tasks = lane.tasks.entry(ready.group).or_insert_with(|| {
             lane.turns.push_back(ready.group);
             VecDeque::new()
@@ -68,14 +99,14 @@ impl ReadyTasks {
         self.len += 1;
     }
 
-    /// The next task that a runner with these languages can take.
-    pub(super) fn pop(&mut self, context: u32, languages: Languages) -> Option<Ready> {
-        let usable = Language::ALL.into_iter().filter(|l| languages.contains(*l));
-        for language in usable {
-            let Some(lane) = self.lanes.get_mut(&(context, language)) else { continue };
+    /// The next task that a runner with these skills can take.
+    pub(super) fn pop(&mut self, context: u32, skills: Skills) -> Option<Ready> {
+        let usable = Skill::ALL.into_iter().filter(|skill| skills.contains(*skill));
+        for skill in usable {
+            let Some(lane) = self.lanes.get_mut(&(context, skill)) else { continue };
             let popped = lane.pop();
             if lane.turns.is_empty() {
-                self.lanes.remove(&(context, language));
+                self.lanes.remove(&(context, skill));
             }
             if popped.is_some() {
                 self.len -= 1;
@@ -85,21 +116,26 @@ impl ReadyTasks {
         None
     }
 
+    /// How many groups have ready tasks of this kind.
+    pub(super) fn waiting(&self, context: u32, skill: Skill) -> usize {
+        self.lanes.get(&(context, skill)).map_or(0, |lane| lane.turns.len())
+    }
+
     /// Whether nothing is ready in the context.
     pub(super) fn is_empty(&self, context: u32) -> bool {
-        Language::ALL.into_iter().all(|language| !self.lanes.contains_key(&(context, language)))
+        Skill::ALL.into_iter().all(|skill| !self.lanes.contains_key(&(context, skill)))
     }
 
     /// Forgets the tasks of a group.
     pub(super) fn remove_group(&mut self, context: u32, group: GroupId) {
-        for language in Language::ALL {
-            let Some(lane) = self.lanes.get_mut(&(context, language)) else { continue };
+        for skill in Skill::ALL {
+            let Some(lane) = self.lanes.get_mut(&(context, skill)) else { continue };
             if let Some(tasks) = lane.tasks.remove(&group) {
                 self.len -= tasks.len();
                 lane.turns.retain(|turn| *turn != group);
             }
             if lane.turns.is_empty() {
-                self.lanes.remove(&(context, language));
+                self.lanes.remove(&(context, skill));
             }
         }
     }
@@ -129,16 +165,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn groups_take_turns_and_languages_are_kept_apart() {
+    fn groups_take_turns_and_skills_are_kept_apart() {
         let mut tasks = ReadyTasks::default();
         let ready = |group, index| Ready { group: GroupId(group), index, batch: 0 };
         for index in 0..3 {
-            tasks.push(1, Language::Python, ready(1, index));
+            tasks.push(1, Skill::Script(Language::Python), ready(1, index));
         }
-        tasks.push(1, Language::Python, ready(2, 0));
-        tasks.push(1, Language::Sal, ready(3, 0));
-        tasks.push(2, Language::Python, ready(4, 0));
-        let python: Languages = [Language::Python].into_iter().collect();
+        tasks.push(1, Skill::Script(Language::Python), ready(2, 0));
+        tasks.push(1, Skill::Script(Language::Sal), ready(3, 0));
+        tasks.push(2, Skill::Script(Language::Python), ready(4, 0));
+        let python: Skills = [Skill::Script(Language::Python)].into_iter().collect();
         let order: Vec<_> = std::iter::from_fn(|| tasks.pop(1, python)).collect();
         assert_eq!(order, [ready(1, 0), ready(2, 0), ready(1, 1), ready(1, 2)]);
         assert!(!tasks.is_empty(1));

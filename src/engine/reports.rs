@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::delivered::Delivered;
 use super::memory::GroupId;
 use super::plan::job_subject;
 use super::token::Token;
-use super::turn::{LiveLine, Turn};
+use super::turn::{Live, LiveLine, Turn};
 use crate::model::Triple;
 use crate::model::task::{AttemptState, Fence, Input};
 use crate::store::{ATTEMPTS, AttemptRow, LOGS, LogRow, TASKS};
@@ -23,6 +24,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// Log lines since the report before: stream and text.
     pub logs: Vec<(String, String)>,
+    /// What has come of slices since the report before.
+    pub slices: Option<Delivered>,
 }
 
 /// How an attempt stands, as its runner says it.
@@ -68,6 +71,9 @@ impl Turn<'_> {
             return Err(Error::Stale);
         };
         self.keep_logs(at, token, &report.logs)?;
+        if let Some(slices) = &report.slices {
+            self.take_slices(at.0, token, slices)?;
+        }
         match &report.verdict {
             Verdict::Acknowledged => self.advance(at, Input::Acknowledge(fence), None),
             Verdict::Started => self.advance(at, Input::Start(fence), None),
@@ -131,12 +137,14 @@ impl Turn<'_> {
         let lines: Vec<String> = logs.iter().map(|(_, line)| line.clone()).collect();
         self.log_to_message(at.0, &lines)?;
         if self.live.receiver_count() > 0 {
-            let live = logs.iter().map(|(stream, line)| LiveLine {
-                job: token.job,
-                at: now,
-                attempt: token.attempt,
-                stream: stream.clone(),
-                line: line.clone(),
+            let live = logs.iter().map(|(stream, line)| {
+                Live::Line(LiveLine {
+                    job: token.job,
+                    at: now,
+                    attempt: token.attempt,
+                    stream: stream.clone(),
+                    line: line.clone(),
+                })
             });
             self.lines.extend(live);
         }
@@ -157,5 +165,5 @@ impl LiveLine {
     }
 }
 
-/// Live log lines, shared between those who watch.
-pub type SharedLine = Arc<LiveLine>;
+/// What is told live, shared between those who watch.
+pub type SharedLine = Arc<Live>;

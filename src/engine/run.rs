@@ -9,7 +9,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::inbox::Inbox;
 use super::memory::Memory;
-use super::turn::{Held, LiveLine, Turn};
+use super::turn::{Held, Live, Turn};
 use super::version::{StagedVersions, Versions};
 use super::{Command, Committed, Reply};
 use crate::model::Millis;
@@ -45,7 +45,7 @@ pub(super) struct Run {
     pub(super) store: Arc<Store>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) versions: Versions,
-    pub(super) live: broadcast::Sender<Arc<LiveLine>>,
+    pub(super) live: broadcast::Sender<Arc<Live>>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) now: fn() -> Millis,
     pub(super) grace: Millis,
@@ -57,7 +57,7 @@ pub(super) struct Run {
 struct Afterwards {
     replies: Vec<Reply>,
     held: Vec<Held>,
-    lines: Vec<LiveLine>,
+    lines: Vec<Live>,
     changed: Vec<(usize, u64)>,
     batch: u64,
 }
@@ -208,7 +208,7 @@ impl Afterwards {
         committed: &Committed,
         durable: &AtomicU64,
         published: &Versions,
-        live: &broadcast::Sender<Arc<LiveLine>>,
+        live: &broadcast::Sender<Arc<Live>>,
         inbox: &Arc<Inbox>,
     ) {
         if committed.is_ok() {

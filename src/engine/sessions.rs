@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::memory::GroupId;
-use super::queue::Languages;
+use super::queue::{Skill, Skills};
 use super::timers::Timer;
 use super::token::Token;
 use super::turn::{Held, Turn};
-use crate::model::task::{Input, Language, Lease};
+use crate::model::task::{Input, Lease};
 use crate::model::{Millis, Triple};
 use crate::store::RUNNERS;
 use crate::{Error, Result};
@@ -52,6 +52,15 @@ pub struct Given {
     pub attempts: Vec<GivenAttempt>,
 }
 
+impl Given {
+    /// The context of the jobs.
+    pub const fn context(&self) -> u32 {
+        match self.message {
+            Carrier::Made { of: (context, _), .. } | Carrier::Stored((context, ..)) => context,
+        }
+    }
+}
+
 /// The message that carries jobs to a runner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Carrier {
@@ -81,7 +90,7 @@ pub struct Hello {
     /// Its context and id.
     pub runner: (u32, u32),
     /// What it can execute.
-    pub languages: Vec<Language>,
+    pub skills: Vec<Skill>,
     /// Attempts that it may hold at once.
     pub slots: u32,
     /// What its operator says of it.
@@ -107,7 +116,7 @@ pub struct RunnerStatus {
     /// Since when.
     pub attached_at: Option<Millis>,
     /// What it can execute.
-    pub languages: Vec<Language>,
+    pub skills: Vec<Skill>,
     /// Attempts that it may hold at once.
     pub slots: u32,
     /// Attempts that it holds.
@@ -123,8 +132,8 @@ pub struct RunnerStatus {
 pub(super) struct Session {
     pub(super) id: u64,
     pub(super) pushes: mpsc::Sender<Push>,
-    pub(super) languages: Vec<Language>,
-    pub(super) usable: Languages,
+    pub(super) skills: Vec<Skill>,
+    pub(super) usable: Skills,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
@@ -163,8 +172,8 @@ impl Turn<'_> {
         let session = Session {
             id: self.memory.sessions_made,
             pushes,
-            languages: hello.languages.clone(),
-            usable: hello.languages.iter().copied().collect(),
+            skills: hello.skills.clone(),
+            usable: hello.skills.iter().copied().collect(),
             labels: hello.labels.clone(),
             slots: hello.slots,
             draining: false,
@@ -181,6 +190,7 @@ impl Turn<'_> {
         }
         runner.session = Some(session);
         self.memory.attached += 1;
+        self.memory.count_slots(hello.runner, true);
         self.reconcile(hello)?;
         self.emit_runner(hello.runner, "runner.attached", "");
         self.memory.offer(context, id);
@@ -269,6 +279,7 @@ impl Turn<'_> {
     /// Ends the session of a runner, if it has one, and starts its grace period.
     pub(super) fn end_session(&mut self, (context, id): (u32, u32), reason: &str) {
         let grace_until = self.now.saturating_add(self.grace);
+        self.memory.count_slots((context, id), false);
         let Some(runner) = self.memory.runners.get_mut(&(context, id)) else { return };
         let Some(session) = runner.session.take() else { return };
         self.memory.attached = self.memory.attached.saturating_sub(1);
@@ -376,7 +387,7 @@ impl Turn<'_> {
         Ok(RunnerStatus {
             online: session.is_some(),
             attached_at: session.map(|s| s.attached_at),
-            languages: session.map(|s| s.languages.clone()).unwrap_or_default(),
+            skills: session.map(|s| s.skills.clone()).unwrap_or_default(),
             slots: session.map_or(0, |s| s.slots),
             busy: known.map_or(0, |k| u32::try_from(k.in_hand.len()).unwrap_or(u32::MAX)),
             draining: session.is_some_and(|s| s.draining),

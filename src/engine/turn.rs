@@ -35,6 +35,30 @@ pub struct LiveLine {
     pub line: String,
 }
 
+/// What a slice said on the way, for those who watch its job now.
+#[derive(Clone, Debug)]
+pub struct SliceNote {
+    /// The number of the open job.
+    pub work: u32,
+    /// The slice.
+    pub slice: u64,
+    /// When it was reported.
+    pub at: Millis,
+    /// `progress`, `console` or `emit`.
+    pub kind: &'static str,
+    /// The members that it has besides, as they stand within a JSON object.
+    pub members: String,
+}
+
+/// What is told to those who watch now, and not kept for others.
+#[derive(Clone, Debug)]
+pub enum Live {
+    /// A log line of a job.
+    Line(LiveLine),
+    /// What a slice said.
+    Slice(SliceNote),
+}
+
 /// A notification on its way to an attached runner.
 #[derive(Debug)]
 pub(super) struct Held {
@@ -70,8 +94,8 @@ pub struct Turn<'s> {
     /// Ends of tasks whose consequences are still to be drawn.
     pub(super) settled: Vec<super::apply::Settled>,
     /// Log lines for those who watch live, sent once this batch is durable.
-    pub(super) lines: Vec<LiveLine>,
-    pub(super) live: broadcast::Sender<Arc<LiveLine>>,
+    pub(super) lines: Vec<Live>,
+    pub(super) live: broadcast::Sender<Arc<Live>>,
     /// The memory has changed since the last change began.
     touched: bool,
     /// A change failed half-way: nothing of this turn may be committed.
@@ -108,7 +132,7 @@ impl<'s> Turn<'s> {
         store: &'s Store,
         memory: Memory,
         versions: StagedVersions,
-        live: broadcast::Sender<Arc<LiveLine>>,
+        live: broadcast::Sender<Arc<Live>>,
         grace: Millis,
     ) -> Self {
         Self {

@@ -12,6 +12,7 @@ pub mod protocol;
 pub mod render;
 pub mod slices;
 pub mod task;
+pub mod text;
 pub mod work;
 
 /// Milliseconds since the Unix epoch.

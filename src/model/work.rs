@@ -281,23 +281,25 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Slices have taken so long together; `whole` when that was the whole batch.
+    /// Slices have taken so long together.
     #[expect(
         clippy::cast_precision_loss,
         clippy::as_conversions,
         reason = "a batch has far fewer slices than a float has digits"
     )]
-    pub fn learn(&mut self, slices: u64, seconds: f64, whole: bool) {
+    pub fn learn(&mut self, slices: u64, seconds: f64) {
         if slices == 0 || !seconds.is_finite() {
             return;
         }
         let mean = seconds.max(0.0) / slices as f64;
         // A change for the worse counts at once: a batch that is too long holds its slices up.
-        let share = if self.largest == 0 || mean > self.seconds { 1.0 } else { 0.5 };
+        let share = if mean > self.seconds { 1.0 } else { 0.5 };
         self.seconds += (mean - self.seconds) * share;
-        if whole {
-            self.largest = self.largest.max(slices);
-        }
+    }
+
+    /// A batch of so many slices was seen through.
+    pub fn saw(&mut self, slices: u64) {
+        self.largest = self.largest.max(slices);
     }
 
     /// How many slices the next batch should have, of `pending` ones for so many slots.

@@ -6,12 +6,14 @@ use std::path::Path;
 use super::core::Core;
 use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, FEDERATIONS, FLOW_RUNS, FLOWS, IDEMPOTENCY,
-    IDEMPOTENCY_AGE, IDENTITIES, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, NODES, NODES_DUE,
-    STATEMENTS, TASKS,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, FEDERATIONS, FLOW_RUNS, FLOWS,
+    IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES,
+    NODES, NODES_DUE, RESULTS, SLICE_FAILURES, STATEMENTS, TASKS, WORK_EVENTS, WORK_RUNS,
+    WORK_SOURCES, WORKS, WORKS_OF,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
+use crate::model::slices::is_group;
 
 /// Problems told one by one; the others are only counted.
 const TOLD: usize = 100;
@@ -97,8 +99,11 @@ pub(super) fn examine(core: &Core) -> Result<Report, StoreError> {
 
 fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     let refers = &mut Refers { core, report };
-    refers.all(TASKS, JOBS, |key, _| Some(*key))?;
-    refers.all(ATTEMPTS, JOBS, |(context, caller, id, _), _| Some((*context, *caller, *id)))?;
+    // The tasks of compute groups are batches, which have no job of their own.
+    refers.all(TASKS, JOBS, |key, _| (!is_group(key.0)).then_some(*key))?;
+    refers.all(ATTEMPTS, JOBS, |(context, caller, id, _), _| {
+        (!is_group(*context)).then_some((*context, *caller, *id))
+    })?;
     refers.all(FLOW_RUNS, FLOWS, |key, _| Some(*key))?;
     refers.all(MESSAGE_RUNS, MESSAGES, |key, _| Some(*key))?;
     refers
@@ -118,7 +123,24 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     };
     refers.all(ACTIVE, FLOWS, |row, ()| key(0, row).map(|(context, _, id)| (context, id)))?;
     refers.all(ACTIVE, MESSAGES, |row, ()| key(1, row))?;
-    refers.all(ACTIVE, JOBS, |row, ()| key(2, row))
+    refers.all(ACTIVE, JOBS, |row, ()| key(2, row))?;
+    refers.all(ACTIVE, WORK_RUNS, |row, ()| key(3, row).map(|(.., work)| work))?;
+    refers.all(ACTIVE, BATCHES, |row, ()| key(4, row).map(|(_, work, batch)| (work, batch)))?;
+    works(refers)
+}
+
+fn works(refers: &mut Refers<'_>) -> Result<(), StoreError> {
+    refers.all(WORKS, WORKS_OF, |_, row| Some((row.owner, !row.made)))?;
+    refers.all(WORKS_OF, WORKS, |_, id| Some(*id))?;
+    refers.all(WORKS, WORK_RUNS, |_, row| Some(row.number))?;
+    refers.all(WORK_RUNS, WORKS, |_, row| Some(row.id))?;
+    refers.all(WORK_RUNS, WORK_SOURCES, |number, _| Some(*number))?;
+    refers.all(WORK_SOURCES, WORK_RUNS, |number, _| Some(*number))?;
+    refers.all(BATCHES, WORK_RUNS, |(work, _), _| Some(*work))?;
+    refers.all(INPUTS, WORK_RUNS, |(work, _), _| Some(*work))?;
+    refers.all(RESULTS, WORK_RUNS, |(work, _), _| Some(*work))?;
+    refers.all(SLICE_FAILURES, WORK_RUNS, |(work, ..), _| Some(*work))?;
+    refers.all(WORK_EVENTS, WORK_RUNS, |(work, _), _| Some(*work))
 }
 
 fn directory(refers: &mut Refers<'_>) -> Result<(), StoreError> {

@@ -28,6 +28,7 @@ mod segment;
 mod state;
 mod table;
 mod tx;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +56,7 @@ pub use row_directory::*;
 pub use row_identity::*;
 pub use table::*;
 pub use tx::{Draft, Tx};
+pub use work::*;
 
 use self::commit::Submission;
 use self::core::Core;

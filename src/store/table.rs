@@ -12,8 +12,10 @@ use super::row::{
 };
 use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
+use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::address::Address;
+use crate::model::work::Batch;
 use crate::model::{Millis, Triple};
 
 /// Contexts by id.
@@ -46,6 +48,30 @@ pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i',
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
+/// Open jobs by id.
+pub const WORKS: Table<Address, WorkRow> = Table::new(b'U', "open jobs");
+/// The same by owner, the newest first: the key has the complement of `made`.
+pub const WORKS_OF: Table<(Address, u64), Address> = Table::new(b'u', "open jobs by owner");
+/// Functions of open jobs, by number.
+pub const WORK_SOURCES: Table<u32, WorkSourceRow> = Table::new(b'S', "work functions");
+/// How open jobs stand, by number.
+pub const WORK_RUNS: Table<u32, WorkRunRow> = Table::new(b'y', "open job runs");
+/// Batches that have not ended, by open job and number.
+pub const BATCHES: Table<(u32, u32), Batch> = Table::new(b'Y', "slice batches");
+/// Inputs of slices, by open job and the last slice of a row.
+pub const INPUTS: Table<(u32, u64), TextsRow> = Table::new(b'q', "slice inputs");
+/// Results of slices, by open job and the last slice of a row.
+pub const RESULTS: Table<(u32, u64), TextsRow> = Table::new(b'Q', "slice results");
+/// Slices that failed, by open job, [`AGAIN`] or [`FAILED`], and first slice.
+pub const SLICE_FAILURES: Table<(u32, u8, u64), SliceFailureRow> =
+    Table::new(b'N', "slice failures");
+/// Events of open jobs, by number and the last event of a row.
+pub const WORK_EVENTS: Table<(u32, u64), WorkEventRow> = Table::new(b'n', "open job events");
+
+/// In the key of a slice failure: to be tried again.
+pub const AGAIN: u8 = 0;
+/// In the key of a slice failure: for good.
+pub const FAILED: u8 = 1;
 /// Identities of the compute face that have accounts or API keys.
 pub const IDENTITIES: Table<Address, IdentityRow> = Table::new(b'b', "identities");
 /// Payment accounts by identity and number, in order of creation.
@@ -82,6 +108,15 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(IDEMPOTENCY),
     AnyTable::of(IDEMPOTENCY_AGE),
     AnyTable::of(PROBES),
+    AnyTable::of(WORKS),
+    AnyTable::of(WORKS_OF),
+    AnyTable::of(WORK_SOURCES),
+    AnyTable::of(WORK_RUNS),
+    AnyTable::of(BATCHES),
+    AnyTable::of(INPUTS),
+    AnyTable::of(RESULTS),
+    AnyTable::of(SLICE_FAILURES),
+    AnyTable::of(WORK_EVENTS),
     AnyTable::of(IDENTITIES),
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
@@ -183,6 +218,12 @@ impl<K, V: Row> Table<K, V> {
 pub struct Encoded<V> {
     pub(super) bytes: Arc<[u8]>,
     of: PhantomData<fn() -> V>,
+}
+
+impl<V> Clone for Encoded<V> {
+    fn clone(&self) -> Self {
+        Self { bytes: Arc::clone(&self.bytes), of: PhantomData }
+    }
 }
 
 impl<V> std::fmt::Debug for Encoded<V> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use muster::Error;
-use muster::engine::{Hello, Push, Report, Token, Verdict};
+use muster::engine::{Hello, Push, Report, Skill, Token, Verdict};
 use muster::model::task::Language;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Receiver;
@@ -99,7 +99,7 @@ impl World {
         runner.held.retain(|_| !forgets || random.bool());
         let hello = Hello {
             runner: (1, id),
-            languages: vec![Language::Osis],
+            skills: vec![Skill::Script(Language::Osis)],
             slots: runner.slots,
             labels: BTreeMap::new(),
             in_hand: runner.held.iter().map(ToString::to_string).collect(),
@@ -135,7 +135,7 @@ impl World {
     }
 
     async fn report(&self, id: u32, token: Token, verdict: Verdict) -> Result<(), Error> {
-        let report = Report { token, verdict, logs: Vec::new() };
+        let report = Report { token, verdict, logs: Vec::new(), slices: None };
         self.server.app.engine.change(move |turn| turn.report((1, id), &report)).await
     }
 

@@ -18,13 +18,13 @@ use crate::fake_runner::{
 use crate::server::PATIENCE;
 
 /// A coordinator of its own process.
-struct Process {
+pub struct Process {
     child: Child,
-    ws: SocketAddr,
+    pub ws: SocketAddr,
 }
 
 impl Process {
-    async fn start(dir: &Path, runner_grace: u32) -> Self {
+    pub async fn start(dir: &Path, runner_grace: u32) -> Self {
         let endpoints = dir.join("endpoints.json");
         let _ = std::fs::remove_file(&endpoints);
         let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
@@ -54,13 +54,13 @@ impl Process {
     }
 
     /// Kills it as a power cut would.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// Asks it to stop, and waits until it has: its exit code.
-    async fn stop(&mut self) -> Option<i32> {
+    pub async fn stop(&mut self) -> Option<i32> {
         let id = i32::try_from(self.child.id()).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(id), nix::sys::signal::SIGTERM).unwrap();
         let ended = async {
@@ -74,7 +74,7 @@ impl Process {
         timeout(PATIENCE, ended).await.expect("it stops in time")
     }
 
-    async fn line(&self) -> Line {
+    pub async fn line(&self) -> Line {
         Line::open(self.ws).await
     }
 }

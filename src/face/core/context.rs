@@ -11,6 +11,7 @@ use super::{Deleted, bounds, seconds, tell};
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
+use crate::model::slices::{GROUPS, is_group};
 use crate::store::{
     ATTEMPTS, CONTEXTS, ContextRow, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, JOBS, LOGS,
     MESSAGE_RUNS, MESSAGES, RUNNERS, TASKS,
@@ -54,6 +55,10 @@ impl Method for Create {
 
     async fn call(self, cx: Cx) -> Result<Context> {
         let ContextCreate { id, admins, readers, executors } = self.context;
+        if is_group(id) {
+            let most = GROUPS.start() - 1;
+            return Err(Error::params("context.id", format!("at most {most}: a compute group")));
+        }
         bounds::count("context.admins", admins.len(), bounds::ENTRIES)?;
         bounds::count("context.readers", readers.len(), bounds::ENTRIES)?;
         bounds::count("context.executors", executors.len(), bounds::ENTRIES)?;

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::events::Event;
 use super::{flow, job};
 use crate::app::Cx;
-use crate::engine::LiveLine;
+use crate::engine::{Live, LiveLine};
 use crate::method::{Access, Def, Items, Note, Spec, Subscription, Verb, feed};
 use crate::model::Triple;
 use crate::model::event::Filter;
@@ -101,7 +101,7 @@ impl Subscription for Job {
 }
 
 /// Every job's log lines as they are reported; a reader that is too slow misses some.
-fn lines(live: Receiver<Arc<LiveLine>>) -> impl Stream<Item = Arc<LiveLine>> + Send {
+fn lines(live: Receiver<Arc<Live>>) -> impl Stream<Item = Arc<Live>> + Send {
     unfold(live, |mut live| async {
         loop {
             match live.recv().await {
@@ -117,9 +117,14 @@ fn lines(live: Receiver<Arc<LiveLine>>) -> impl Stream<Item = Arc<LiveLine>> + S
 fn with_lines(
     mut items: Items,
     job: Triple,
-    lines: impl Stream<Item = Arc<LiveLine>> + Send + 'static,
+    lines: impl Stream<Item = Arc<Live>> + Send + 'static,
 ) -> Items {
-    let own = move |line: Arc<LiveLine>| ready((line.job == job).then(|| note(&line)).flatten());
+    let own = move |live: Arc<Live>| {
+        ready(match &*live {
+            Live::Line(line) if line.job == job => note(line),
+            Live::Line(_) | Live::Slice(_) => None,
+        })
+    };
     let events = items.notes.map(Some).chain(once(ready(None)));
     let mixed = select(events, lines.filter_map(own).map(Some));
     items.notes = mixed.take_while(|note| ready(note.is_some())).filter_map(ready).boxed();
@@ -182,7 +187,7 @@ mod tests {
     async fn log_lines_of_the_job_come_between_its_events() {
         let line = |id: u32, text: &str| {
             let (stream, line) = ("stdout".to_owned(), text.to_owned());
-            Arc::new(LiveLine { job: (1, 42, id), at: 5, attempt: 2, stream, line })
+            Arc::new(Live::Line(LiveLine { job: (1, 42, id), at: 5, attempt: 2, stream, line }))
         };
         let lines = futures_util::stream::iter([line(3, "ours"), line(4, "of another")]);
         let events = Items::notes(0, futures_util::stream::iter([Note::Lagged]));

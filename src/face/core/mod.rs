@@ -2,6 +2,7 @@
 
 pub mod actor;
 pub(in crate::face) mod aside;
+mod batch_parcel;
 mod bounds;
 pub mod context;
 pub mod events;
@@ -20,6 +21,7 @@ mod message_kind;
 pub mod page;
 mod parcel;
 pub mod runner;
+pub mod runner_language;
 pub mod runner_sessions;
 mod sweep;
 pub mod system;

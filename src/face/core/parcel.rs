@@ -3,27 +3,46 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use super::aside::aside;
 use super::job::Job;
 use super::message::Message;
 use super::message_kind::MessageKind;
-use super::{MessageFormatType, MessageStatus, TransportStatus, seconds};
+use super::{MessageFormatType, MessageStatus, TransportStatus, batch_parcel, seconds};
 use crate::app::App;
 use crate::engine::{Carrier, Given, GivenAttempt, Push};
 use crate::model::Triple;
-use crate::model::protocol::{Attempt, Inputs, Notification};
+use crate::model::protocol::{Attempt, Carried, Inputs, Notification};
+use crate::model::slices::is_group;
 use crate::store::{JOBS, MESSAGE_RUNS, MESSAGES, TASKS};
 use crate::{Error, Result};
 
 /// Time to acknowledge a message of the coordinator's own, seconds.
 const ACKNOWLEDGE_WITHIN: u32 = 30;
 
+/// What goes to a runner: whole messages, or batches of slices, whose message says but little.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Told {
+    Core(Box<Notification<Message>>),
+    Slices(Notification<Carried>),
+}
+
 /// The notification of a push; none when all that it was to carry has been deleted since.
-pub(super) fn notification(app: &Arc<App>, push: Push) -> Result<Option<Notification<Message>>> {
-    Ok(match push {
+pub(super) async fn notification(app: &Arc<App>, push: Push) -> Result<Option<Told>> {
+    let told = match push {
+        Push::Jobs(given) if is_group(given.context()) => {
+            let app = Arc::clone(app);
+            return aside(move || batch_parcel::batches(&app, &given))
+                .await
+                .map(|told| told.map(Told::Slices));
+        }
         Push::Jobs(given) => jobs(app, &given)?,
         Push::Cancel { tokens, reason } => Some(Notification::Cancel { tokens, reason }),
         Push::Detached { reason } => Some(Notification::Detached { reason }),
-    })
+    };
+    Ok(told.map(|told| Told::Core(Box::new(told))))
 }
 
 /// What is deleted was cancelled before: it is left out, and the runner keeps the rest.

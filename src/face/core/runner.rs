@@ -10,6 +10,7 @@ use super::{Deleted, IpAddr, bounds, context, context_must_exist, seconds, tell}
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
+use crate::model::slices::is_group;
 use crate::store::{CONTEXTS, RUNNERS, RunnerRow};
 use crate::{Code, Error, Result};
 
@@ -59,7 +60,10 @@ impl Method for Create {
         bounds::length(|| "runner.topic".to_owned(), &topic, bounds::SHORT_TEXT)?;
         let key = (self.context_id, id);
         let change = move |turn: &mut Turn<'_>| {
-            context_must_exist(turn, key.0)?;
+            // A compute group is there without being created.
+            if !is_group(key.0) {
+                context_must_exist(turn, key.0)?;
+            }
             let now = turn.now;
             let before = turn.get(RUNNERS, &key)?;
             let kind = if before.is_some() { "runner.updated" } else { "runner.created" };

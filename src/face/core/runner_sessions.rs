@@ -7,16 +7,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 
+use super::bounds;
 use super::message::Message;
 use super::parcel::notification;
-use super::{ScriptType, bounds};
+use super::runner_language::{RunnerLanguage, skills};
 use crate::app::Cx;
-use crate::engine::{Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
+use crate::engine::{Delivered, Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
 use crate::method::{Access, Def, Items, Method, Spec, Subscription, Verb};
 use crate::model::Millis;
 use crate::model::protocol::{
     self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
 };
+use crate::model::text::beginning;
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on attached runners.
@@ -49,8 +51,8 @@ pub struct Attach {
     pub context_id: u32,
     /// The runner.
     pub runner_id: u32,
-    /// The script types that it can execute.
-    pub script_types: Vec<ScriptType>,
+    /// What it can execute: scripts in an ordinary context, work functions in a compute group.
+    pub script_types: Vec<RunnerLanguage>,
     /// How many attempts it may have in hand at once, 1 to 1024; 1 when left out.
     #[serde(default)]
     pub slots: Option<u32>,
@@ -81,8 +83,8 @@ impl Subscription for Attach {
         bounds::count("labels", labels.len(), 100)?;
         let in_hand = self.in_hand.unwrap_or_default();
         bounds::count("in_hand", in_hand.len(), TOKENS)?;
-        let languages = self.script_types.into_iter().map(Into::into).collect();
-        let hello = Hello { runner, languages, slots, labels, in_hand };
+        let skills = skills(self.context_id, &self.script_types)?;
+        let hello = Hello { runner, skills, slots, labels, in_hand };
         // The guard is made inside the change, so that a caller that goes away meanwhile detaches.
         let engine = cx.app.engine.clone();
         let change = move |turn: &mut Turn<'_>| {
@@ -98,7 +100,7 @@ impl Subscription for Attach {
             loop {
                 let push = attachment.next().await?;
                 let last = matches!(push, Push::Detached { .. });
-                match notification(&attachment.cx.app, push) {
+                match notification(&attachment.cx.app, push).await {
                     Ok(Some(told)) => return Some((told, (!last).then_some(attachment))),
                     Ok(None) => {}
                     Err(err) => {
@@ -214,24 +216,16 @@ fn read(report: protocol::Report, token: Token) -> Result<Report> {
         }
         ReportStatus::Error => {
             let error = report.error.unwrap_or_else(|| "the job failed".to_owned());
-            let error = cut(error, ERROR);
+            let error = beginning(error, ERROR);
             let mut result = result.unwrap_or_default();
             result.insert("error".to_owned(), error.clone());
             Verdict::Error { error, result: text(&result)? }
         }
     };
     let logs = report.logs.into_iter();
-    let logs = logs.map(|line| (cut(line.stream, STREAM), cut(line.line, LINE))).collect();
-    Ok(Report { token, verdict, logs })
-}
-
-/// The beginning of a text: at most so many bytes, and whole characters.
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-        text.truncate(end);
-    }
-    text
+    let logs =
+        logs.map(|line| (beginning(line.stream, STREAM), beginning(line.line, LINE))).collect();
+    Ok(Report { token, verdict, logs, slices: Delivered::new(report.slices)? })
 }
 
 /// Says that a runner is alive, and asks which of its attempts it should stop.
@@ -306,8 +300,8 @@ pub struct RunnerStatus {
     /// Since when, Unix milliseconds; absent while it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_at: Option<Millis>,
-    /// The script types that it can execute; empty while it is not attached.
-    pub script_types: Vec<ScriptType>,
+    /// What it can execute; empty while it is not attached.
+    pub script_types: Vec<RunnerLanguage>,
     /// How many attempts it may have in hand at once.
     pub slots: u32,
     /// How many it has, also while it is away for a moment.
@@ -330,23 +324,11 @@ impl Method for Status {
         Ok(RunnerStatus {
             online: found.online,
             attached_at: found.attached_at,
-            script_types: found.languages.into_iter().map(Into::into).collect(),
+            script_types: found.skills.into_iter().map(Into::into).collect(),
             slots: found.slots,
             busy: found.busy,
             draining: found.draining,
             labels: found.labels,
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("abc".to_owned(), 3), "abc");
-        assert_eq!(cut("abcd".to_owned(), 3), "abc");
-        assert_eq!(cut("a\u{e9}\u{e9}".to_owned(), 4), "a\u{e9}");
     }
 }

@@ -1,0 +1,361 @@
+//! The body of a deploy: read leniently, and everything that is wrong with it said at once.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{refuse, refuse_each, slice_texts};
+use crate::engine::Slices;
+use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
+use crate::runner::functions::check_function;
+use crate::store::WorkSourceRow;
+use crate::{Error, Result};
+
+/// What a job is called that nobody named.
+const NAME: &str = "Ad-hoc job";
+
+/// The members of the body, as they came.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Body<'b> {
+    work: Option<Value>,
+    #[serde(borrow)]
+    slices: Option<&'b RawValue>,
+    #[serde(borrow)]
+    args: Option<&'b RawValue>,
+    #[serde(borrow)]
+    arguments: Option<&'b RawValue>,
+    pub(super) account: Option<Value>,
+    #[serde(rename = "computeGroups")]
+    compute_groups: Option<Value>,
+    #[serde(rename = "slicePaymentOffer")]
+    offer: Option<Value>,
+    requirements: Option<Value>,
+    packages: Option<Value>,
+    requires: Option<Value>,
+    public: Option<Value>,
+    #[serde(rename = "webHookUrls")]
+    web_hooks: Option<Value>,
+}
+
+/// A job as it is to be deployed.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) source: WorkSourceRow,
+    pub(super) language: FunctionLanguage,
+    pub(super) group: u32,
+    pub(super) offer: String,
+    pub(super) name: String,
+    pub(super) description: String,
+    pub(super) link: String,
+    pub(super) slices: Slices,
+    /// What stands under `account`, unread.
+    pub(super) account: Option<Value>,
+}
+
+/// What is wrong, one text for each problem, and the status that the worst of them has.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    pub(super) messages: Vec<String>,
+}
+
+impl Problems {
+    pub(super) fn add(&mut self, message: impl Into<String>) {
+        self.messages.push(message.into());
+    }
+
+    /// What a check gave, or nothing after noting a refusal with status 400.
+    pub(super) fn note<T>(&mut self, checked: Result<T>) -> Result<Option<T>> {
+        match checked {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Refused(refusal)) if refusal.status == 400 => {
+                let text = refusal.body.get("error").and_then(Value::as_str);
+                self.add(text.unwrap_or("invalid"));
+                Ok(None)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    /// The refusal, if there is any problem.
+    pub(super) fn refusal(&self) -> Option<Error> {
+        let text = self.messages.join("; ");
+        (!text.is_empty()).then(|| refuse_each(400, text, &self.messages))
+    }
+}
+
+/// Reads a body; what is wrong with its members is in the problems.
+///
+/// # Errors
+/// 400 when it is no object, 403 for the wrong secret of a compute group.
+pub(super) fn read(text: &str, problems: &mut Problems) -> Result<Option<Order>> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(refuse(400, "the body must be a JSON object"));
+    }
+    let body: Body<'_> = serde_json::from_str(text).map_err(|err| {
+        refuse(400, format!("the body must be a JSON object: {}", super::job_params::shape(&err)))
+    })?;
+    let work = function(body.work.as_ref(), problems);
+    let slices = problems.note(slices(body.slices))?;
+    let args =
+        array("args", given_text(body.args).or_else(|| given_text(body.arguments)), problems);
+    let packages = texts(given(&body.packages).or_else(|| given(&body.requires)), problems);
+    let requirements = requirements(given(&body.requirements), problems);
+    let offer = offer(given(&body.offer), problems);
+    let (name, description, link) = public(given(&body.public), problems);
+    web_hooks(given(&body.web_hooks), problems);
+    let group = problems.note(group(given(&body.compute_groups)))?;
+    let (Some((function, language)), Some(slices), Some(group)) = (work, slices, group) else {
+        return Ok(None);
+    };
+    let source = WorkSourceRow { function, args, requirements, packages };
+    let account = body.account;
+    Ok(Some(Order { source, language, group, offer, name, description, link, slices, account }))
+}
+
+fn given(member: &Option<Value>) -> Option<&Value> {
+    member.as_ref().filter(|value| !value.is_null())
+}
+
+fn given_text(member: Option<&RawValue>) -> Option<&RawValue> {
+    member.filter(|text| text.get() != "null")
+}
+
+fn function(work: Option<&Value>, problems: &mut Problems) -> Option<(String, FunctionLanguage)> {
+    let Some(work) = work.filter(|work| !work.is_null()) else {
+        problems.add("work: required");
+        return None;
+    };
+    let Some(work) = work.as_object() else {
+        problems.add("work: must be an object");
+        return None;
+    };
+    let language = language(work, problems);
+    let source = match work.get("function") {
+        None | Some(Value::Null) => {
+            problems.add("work.function: required");
+            return None;
+        }
+        Some(Value::String(source)) => bare(source),
+        Some(_) => {
+            problems.add("work.function: must be text");
+            return None;
+        }
+    };
+    if source.is_empty() {
+        problems.add("work.function: must not be empty");
+        return None;
+    }
+    let language = language?;
+    match check_function(language, source) {
+        Ok(()) => Some((source.to_owned(), language)),
+        Err(err) => {
+            problems.add(format!("work.function: {err}"));
+            None
+        }
+    }
+}
+
+/// A source without white space around it and semicolons at its end.
+fn bare(source: &str) -> &str {
+    source.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+}
+
+fn language(work: &Map<String, Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
+    use FunctionLanguage::{JavaScript, Python};
+    let before = problems.messages.len();
+    let said = match work.get("language") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(word)) => match word.trim().to_ascii_lowercase().as_str() {
+            "js" | "javascript" | "" => Some(JavaScript),
+            "py" | "python" => Some(Python),
+            "ts" | "typescript" | "r" => {
+                problems.add(format!("work.language: this server has no runners for `{word}`"));
+                None
+            }
+            _ => {
+                problems.add(format!("work.language: `{word}` is not known"));
+                None
+            }
+        },
+        Some(_) => {
+            problems.add("work.language: must be text");
+            None
+        }
+    };
+    let runtime = runtime(work.get("runtime"), problems);
+    if problems.messages.len() > before {
+        return None;
+    }
+    match (said, runtime) {
+        (Some(said), Some(runtime)) if said != runtime => {
+            problems.add("work: the language and the runtime do not agree");
+            None
+        }
+        (said, runtime) => Some(said.or(runtime).unwrap_or(JavaScript)),
+    }
+}
+
+fn runtime(runtime: Option<&Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
+    let members = match runtime {
+        None | Some(Value::Null) => return None,
+        Some(Value::Object(members)) => members,
+        Some(_) => {
+            problems.add("work.runtime: must be an object");
+            return None;
+        }
+    };
+    if members.get("version").is_some_and(|version| !version.is_string() && !version.is_null()) {
+        problems.add("work.runtime.version: must be text");
+    }
+    if members.get("custom").is_some_and(|custom| !custom.is_boolean() && !custom.is_null()) {
+        problems.add("work.runtime.custom: must be true or false");
+    }
+    match members.get("name") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(name)) => match name.as_str() {
+            "map-basic" => Some(FunctionLanguage::JavaScript),
+            "pyodide" => Some(FunctionLanguage::Python),
+            _ => {
+                problems.add(format!("work.runtime.name: this server has no runners for `{name}`"));
+                None
+            }
+        },
+        Some(_) => {
+            problems.add("work.runtime.name: must be text");
+            None
+        }
+    }
+}
+
+fn slices(slices: Option<&RawValue>) -> Result<Slices> {
+    #[derive(Deserialize)]
+    struct Remote {
+        #[serde(rename = "remoteDataSet")]
+        _urls: Vec<String>,
+    }
+    match given_text(slices) {
+        None => Ok(Slices::default()),
+        Some(text) if text.get().starts_with('{') => {
+            let remote: std::result::Result<Remote, _> = serde_json::from_str(text.get());
+            Err(refuse(
+                400,
+                match remote {
+                    Ok(_) => "slices.remoteDataSet: this server fetches from no origin",
+                    Err(_) => "slices: must be an array, or an object with remoteDataSet",
+                },
+            ))
+        }
+        Some(text) => slice_texts::of_array("slices", Some(text)),
+    }
+}
+
+fn array(field: &str, text: Option<&RawValue>, problems: &mut Problems) -> String {
+    match text {
+        None => "[]".to_owned(),
+        Some(text) if text.get().starts_with('[') => text.get().to_owned(),
+        Some(_) => {
+            problems.add(format!("{field}: must be an array"));
+            String::new()
+        }
+    }
+}
+
+fn texts(packages: Option<&Value>, problems: &mut Problems) -> Vec<String> {
+    let Some(packages) = packages else { return Vec::new() };
+    let text = |item: &Value| item.as_str().map(str::to_owned);
+    let texts = packages.as_array().and_then(|items| items.iter().map(text).collect());
+    texts.unwrap_or_else(|| {
+        problems.add("packages: must be an array of texts");
+        Vec::new()
+    })
+}
+
+fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> String {
+    match requirements {
+        Some(Value::Object(members)) => Value::Object(members.clone()).to_string(),
+        Some(Value::Array(items)) if items.is_empty() => "{}".to_owned(),
+        None => "{}".to_owned(),
+        Some(_) => {
+            problems.add("requirements: must be an object");
+            String::new()
+        }
+    }
+}
+
+fn offer(offer: Option<&Value>, problems: &mut Problems) -> String {
+    const MARKET: &str = "MARKET_VALUE";
+    let decimal = |text: &str| {
+        let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
+        digits(whole) && digits(rest)
+    };
+    match offer {
+        None => MARKET.to_owned(),
+        Some(Value::String(text)) if text == MARKET || decimal(text) => text.clone(),
+        Some(Value::Number(number)) if number.as_f64().is_some_and(|offer| offer >= 0.0) => {
+            number.to_string()
+        }
+        Some(_) => {
+            problems.add("slicePaymentOffer: must be MARKET_VALUE or a decimal number from 0 up");
+            String::new()
+        }
+    }
+}
+
+fn public(public: Option<&Value>, problems: &mut Problems) -> (String, String, String) {
+    let members = match public {
+        None => None,
+        Some(Value::Object(members)) => Some(members),
+        Some(_) => {
+            problems.add("public: must be an object");
+            None
+        }
+    };
+    let mut text = |name: &str, default: &str| match members
+        .and_then(|members| members.get(name))
+        .filter(|value| !value.is_null())
+    {
+        None => default.to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(_) => {
+            problems.add(format!("public.{name}: must be text"));
+            String::new()
+        }
+    };
+    (text("name", NAME), text("description", ""), text("link", ""))
+}
+
+fn web_hooks(urls: Option<&Value>, problems: &mut Problems) {
+    match urls {
+        None => {}
+        Some(Value::Array(urls)) if urls.is_empty() => {}
+        Some(_) => problems.add("webHookUrls: this server calls no web hooks"),
+    }
+}
+
+/// The compute group whose runners serve the job.
+fn group(groups: Option<&Value>) -> Result<u32> {
+    let wrong = || refuse(400, "computeGroups: must be an array of objects with joinKey");
+    let Some(groups) = groups else { return Ok(PUBLIC_GROUP) };
+    let mut foreign = false;
+    for group in groups.as_array().ok_or_else(wrong)? {
+        let key = group.get("joinKey").and_then(Value::as_str).ok_or_else(wrong)?;
+        let secret = match group.get("joinSecret") {
+            None | Some(Value::Null) => "",
+            Some(secret) => secret.as_str().ok_or_else(wrong)?,
+        };
+        if key != "public" {
+            return Err(refuse(400, format!("computeGroups: there is no group `{key}`")));
+        }
+        foreign |= !secret.is_empty();
+    }
+    if foreign {
+        return Err(refuse(403, "computeGroups: wrong joinSecret"));
+    }
+    Ok(PUBLIC_GROUP)
+}
+
+#[cfg(test)]
+#[path = "job_body_tests.rs"]
+mod tests;

@@ -1,0 +1,207 @@
+//! `dcp.job.deploy`: a work function and its first slices.
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::account;
+use super::account_param::AccountParam;
+use super::identity::identity;
+use super::job_body::{self, Order, Problems};
+use super::refuse;
+use super::secret::Secret;
+use super::style::STYLE;
+use crate::app::Cx;
+use crate::engine::{self, Turn};
+use crate::face::core::aside::aside;
+use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
+use crate::model::address::Address;
+use crate::model::work::ATTEMPTS;
+use crate::store::{WORK_SOURCES, WorkRow};
+use crate::{Code, Error, Result};
+
+/// This namespace's methods.
+pub const METHODS: &[Def] = &[Def::call::<Deploy>()];
+
+/// Deploys a job: a work function, and the first slices to call it with.
+///
+/// The job is open: it takes slices at any time until it is cancelled.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "DcpJobDeployParams")]
+pub struct Deploy {
+    /// The function, its language or its runtime.
+    #[schemars(with = "WorkParam")]
+    pub work: Option<Box<RawValue>>,
+    /// The payment account.
+    #[schemars(with = "AccountParam")]
+    pub account: Option<Value>,
+    /// The first slices: an array of any JSON.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<Value>>")]
+    pub slices: Option<Box<RawValue>>,
+    /// Further arguments of the function, after the datum: an array of any JSON.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<Value>>")]
+    pub args: Option<Box<RawValue>>,
+    /// The same.
+    #[serde(default)]
+    #[schemars(with = "Option<Vec<Value>>")]
+    pub arguments: Option<Box<RawValue>>,
+    /// Compute groups whose runners may serve it; the public one when left out.
+    #[serde(default, rename = "computeGroups")]
+    pub compute_groups: Option<Value>,
+    /// `MARKET_VALUE`, or a decimal number from 0 up; recorded.
+    #[serde(default, rename = "slicePaymentOffer")]
+    pub slice_payment_offer: Option<Value>,
+    /// Demands on runners, nested booleans; recorded.
+    #[serde(default)]
+    pub requirements: Option<Value>,
+    /// Modules that the function needs; recorded.
+    #[serde(default)]
+    pub packages: Option<Value>,
+    /// The same.
+    #[serde(default)]
+    pub requires: Option<Value>,
+    /// Its `name`, `description` and `link` in listings.
+    #[serde(default)]
+    pub public: Option<Value>,
+    /// Where each result is to be sent; this server does not.
+    #[serde(default, rename = "webHookUrls")]
+    pub web_hook_urls: Option<Value>,
+    /// Credentials, where they are not in the `Authorization` header: its text.
+    #[serde(default, skip_serializing)]
+    pub auth: Option<Secret>,
+    /// The body of a REST request, unread.
+    #[serde(skip)]
+    pub body: Option<Bytes>,
+}
+
+/// A work function.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DcpWork")]
+pub struct WorkParam {
+    /// The source of one function expression.
+    pub function: String,
+    /// `js` or `py`; `js` when left out.
+    pub language: Option<String>,
+    /// `{"name": "map-basic"}` for JavaScript, `{"name": "pyodide"}` for Python.
+    pub runtime: Option<Value>,
+}
+
+/// A job that was deployed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "DcpJobDeployed")]
+pub struct Deployed {
+    /// Its id: `0x` and 40 lower-case hexadecimal digits.
+    #[serde(rename = "jobId")]
+    pub job_id: String,
+}
+
+impl Method for Deploy {
+    type Output = Deployed;
+    const SPEC: Spec = Spec::new("dcp.job.deploy", Access::Anyone)
+        .rest(Verb::Post, "/api/v0/job", 201)
+        .also(&["/api/job"])
+        .style(&STYLE)
+        .errors(&[
+            Code::Unauthenticated,
+            Code::Forbidden,
+            Code::NotFound,
+            Code::LimitReached,
+            Code::StorageError,
+        ]);
+
+    async fn call(self, cx: Cx) -> Result<Deployed> {
+        let auth = self.auth.clone();
+        let owner = identity(&cx, auth.as_deref()).await?.address;
+        let (order, mut problems) = aside(move || read(&self)).await?;
+        let account = order
+            .as_ref()
+            .map_or(Ok(None), |order| problems.note(AccountParam::read(order.account.as_ref())))?;
+        // A keystore is unlocked only for a job that is fit to be deployed otherwise.
+        let payer = match account {
+            Some(account) if problems.messages.is_empty() => {
+                problems.note(account.check(&cx).await)?
+            }
+            _ => None,
+        };
+        let (Some(order), Some(payer)) = (order, payer) else {
+            let refusal = problems.refusal();
+            return Err(refusal.unwrap_or_else(|| refuse(400, "the job cannot be deployed")));
+        };
+        let id = random_id()?;
+        let limit = u64::try_from(cx.app.config.slice_timeout.as_millis()).unwrap_or(u64::MAX);
+        let (source, row, slices) = prepare(order, owner, limit)?;
+        let strict = cx.app.config.strict_accounts;
+        let change = move |turn: &mut Turn<'_>| {
+            let account = account::enter(turn, owner, &payer, strict)?.address;
+            let row = WorkRow { account, ..row };
+            turn.deploy(engine::Deploy { id, row, source, slices })
+        };
+        cx.app.engine.change(change).await?;
+        Ok(Deployed { job_id: id.to_string() })
+    }
+
+    fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {
+        Some(Ok(Self { body: Some(request.body.clone()), ..Self::default() }))
+    }
+}
+
+/// Reads the body, or the params as if they were one.
+fn read(params: &Deploy) -> Result<(Option<Order>, Problems)> {
+    let mut problems = Problems::default();
+    let order = match &params.body {
+        Some(body) => {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| refuse(400, "the body must be a JSON object in UTF-8"))?;
+            job_body::read(text, &mut problems)?
+        }
+        None => {
+            let text = serde_json::to_string(params).map_err(|err| Error::Bug(err.to_string()))?;
+            job_body::read(&text, &mut problems)?
+        }
+    };
+    // Without an order the account is still looked at, so that all problems are told.
+    if order.is_none() {
+        let account = params.account.clone().or_else(|| account_of(params.body.as_deref()));
+        problems.note(AccountParam::read(account.as_ref()))?;
+    }
+    Ok((order, problems))
+}
+
+fn account_of(body: Option<&[u8]>) -> Option<Value> {
+    serde_json::from_slice::<job_body::Body<'_>>(body?).ok()?.account
+}
+
+type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);
+
+fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> {
+    let Order { source, language, group, offer, name, description, link, slices, account: _ } =
+        order;
+    let row = WorkRow {
+        number: 0,
+        owner,
+        created_at: 0,
+        made: 0,
+        language,
+        group,
+        account: owner,
+        offer,
+        name,
+        description,
+        link,
+        attempts: ATTEMPTS,
+        slice_millis,
+    };
+    Ok((WORK_SOURCES.encoded(&source)?, row, slices))
+}
+
+/// 160 random bits.
+fn random_id() -> Result<Address> {
+    let mut bytes = [0; 20];
+    getrandom::fill(&mut bytes).map_err(|err| Error::Bug(format!("no randomness: {err}")))?;
+    Ok(Address(bytes))
+}
