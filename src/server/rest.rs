@@ -297,7 +297,8 @@ mod tests {
 
     fn merged(body: &str, query: &str, captures: &[(&str, &str)]) -> Value {
         let entry = face::entries().iter().find(|e| e.def.spec.name == "rpc.discover").unwrap();
-        serde_json::from_str(&super::merged(entry, &request(body, query, captures)).unwrap()).unwrap()
+        serde_json::from_str(&super::merged(entry, &request(body, query, captures)).unwrap())
+            .unwrap()
     }
 
     fn request<'a>(body: &str, query: &'a str, captures: &[(&'a str, &'a str)]) -> RestRequest<'a> {
