@@ -5,7 +5,7 @@
 //! - [`output`]: data for people or programs, on stdout
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
-//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`bench`]: the commands named so
+//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`token`], [`bench`]: the commands named so
 //! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
 //! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
@@ -28,6 +28,7 @@ mod run;
 mod runner;
 mod serve;
 mod settings;
+mod token;
 mod watch;
 
 use std::ffi::OsString;
@@ -71,6 +72,7 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("bench", _) => bench::bench(matches),
         ("completions", _) => command::completions(matches),
         ("flow", Some("submit")) => flow::submit(matches),
+        ("token", Some(action)) => token::run(action, matches),
         (namespace, _) => methods::by_name(namespace, matches),
     }
 }

@@ -1,5 +1,6 @@
 //! The coordinator that commands talk to: in this process, or over the wire.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,15 @@ use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt};
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee::core::traits::ToRpcParams;
-use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use jsonrpsee_http_client::{HeaderMap, HttpClient, HttpClientBuilder};
 use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure, Result};
+use crate::access::Secret;
 use crate::app::{App, Caller, Cx};
+use crate::client;
 use crate::face;
 use crate::method::Note;
 
@@ -45,6 +48,7 @@ pub(super) struct Address {
     inside: Option<Arc<App>>,
     url: Option<String>,
     timeout: Duration,
+    secret: Option<Secret>,
 }
 
 impl Address {
@@ -54,12 +58,23 @@ impl Address {
         let timeout = matches.get_one::<f64>("timeout").copied().unwrap_or(60.0);
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| Failure::usage("--timeout must be seconds, 0 or more"))?;
-        Ok(Self { inside: None, url, timeout })
+        Ok(Self { inside: None, url, timeout, secret: secret(matches)? })
+    }
+
+    /// Whether somebody said where it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The same elsewhere.
+    pub(super) fn at(mut self, url: String) -> Self {
+        self.url = Some(url);
+        self
     }
 
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
-        Self { inside: Some(app), url: None, timeout: Duration::MAX }
+        Self { inside: Some(app), url: None, timeout: Duration::MAX, secret: None }
     }
 
     /// For calls.
@@ -95,6 +110,7 @@ impl Address {
                 .max_response_size(ANSWER_BYTES)
                 .request_timeout(self.timeout)
                 .connect_timeout(self.timeout)
+                .set_headers(headers(self.secret.as_ref())?)
                 .build(url)
                 .map(Peer::Http)
                 .map_err(unreachable),
@@ -105,6 +121,7 @@ impl Address {
                 .connection_timeout(self.timeout)
                 .max_buffer_capacity_per_subscription(BUFFER)
                 .enable_ws_ping(PingConfig::new())
+                .set_headers(headers(self.secret.as_ref())?)
                 .build(url)
                 .await
                 .map(Peer::Ws)
@@ -112,6 +129,23 @@ impl Address {
             _ => Err(Failure::usage(format!("{url}: must begin with http:// or ws://"))),
         }
     }
+}
+
+/// What `--token` or `--token-file` say.
+pub(super) fn secret(matches: &ArgMatches) -> Result<Option<Secret>> {
+    if let Some(path) = matches.get_one::<PathBuf>("token_file") {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| Failure::from(e).during(path.display()))?;
+        return Ok(Some(Secret::new(text.trim())));
+    }
+    let text = matches.get_one::<String>("token").filter(|text| !text.is_empty());
+    Ok(text.map(|text| Secret::new(text.trim())))
+}
+
+/// The headers that prove who calls.
+pub(super) fn headers(secret: Option<&Secret>) -> Result<HeaderMap> {
+    let Some(secret) = secret else { return Ok(HeaderMap::new()) };
+    client::bearer(secret).ok_or_else(|| Failure::usage("the token holds what no header can carry"))
 }
 
 impl Peer {
@@ -155,13 +189,13 @@ impl Peer {
 
 /// A call from inside is the operator's own.
 fn inside(app: &Arc<App>) -> Cx {
-    Cx { app: Arc::clone(app), caller: Caller::Operator, connection: 0, credentials: None }
+    Cx::inside(Arc::clone(app), Caller::Operator)
 }
 
 /// A notification the way it would come over the wire.
 fn read(note: Note) -> Option<Value> {
     match note {
-        Note::Item(json) => serde_json::from_str(json.get()).ok(),
+        Note::Item(json) | Note::At(_, json) => serde_json::from_str(json.get()).ok(),
         Note::Event(event) => serde_json::from_str(event.raw().get()).ok(),
         Note::Lagged => Some(json!({ "lagged": {} })),
     }

@@ -1,20 +1,22 @@
 //! `runner`: runs jobs for a coordinator elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::ArgMatches;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
-use super::peer::WS_URL;
+use super::peer::{self, WS_URL};
 use super::serve::{Signals, log};
 use super::{output, settings};
+use crate::access::signing_key;
 use crate::model::Millis;
 use crate::runner::Executors;
 use crate::runner::agent::{Agent, Ended, SCRIPT_TYPES, Settings};
 use crate::runner::executor::Limits;
-use crate::runner::link::{LinkError, WebSocket};
+use crate::runner::link::{LinkError, Proof, WebSocket};
 
 /// `muster runner`.
 pub(super) fn run(matches: &ArgMatches) -> Result {
@@ -40,11 +42,24 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
     let permits = usize::try_from(settings.slots).unwrap_or(Semaphore::MAX_PERMITS);
     let executors = Arc::new(Executors::new(&Limits::default(), None));
     let who = format!("runner {}/{} for {url}", settings.context_id, settings.runner_id);
-    let link = WebSocket::new(url);
+    let link = WebSocket::new(url).proving(proof(matches)?);
     let agent = Agent::new(link, settings, executors, Arc::new(Semaphore::new(permits)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     output::note(&who);
     runtime.block_on(until_stopped(agent))
+}
+
+/// How it proves who it is: by its key, or else by a token.
+fn proof(matches: &ArgMatches) -> Result<Proof> {
+    let Some(path) = matches.get_one::<PathBuf>("key") else {
+        return Ok(peer::secret(matches)?.map_or(Proof::Nothing, Proof::Secret));
+    };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| Failure::from(e).during(path.display()))?;
+    let key = signing_key(&text).ok_or_else(|| {
+        Failure::usage(format!("{}: must hold 64 hexadecimal digits", path.display()))
+    })?;
+    Ok(Proof::Key(key))
 }
 
 async fn until_stopped(agent: Agent<WebSocket>) -> Result {

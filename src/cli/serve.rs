@@ -24,7 +24,6 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// `muster serve`.
 pub(super) fn serve(matches: &ArgMatches) -> Result {
     let config = settings::load(matches)?.config;
-    config.check_exposure()?;
     log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(until_stopped(config));
@@ -36,6 +35,7 @@ async fn until_stopped(config: Config) -> Result {
     let mut signals = Signals::listen()?;
     let app = start(config)?;
     let config = &app.config;
+    config.check_exposure(app.keeper.keyring.has_tokens())?;
     let running = server::serve(Arc::clone(&app)).await.map_err(|e| {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;

@@ -1,14 +1,19 @@
 //! One TCP connection: who is on it, and how much of it is under way.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
+use hyper::HeaderMap;
 use jsonrpsee::server::Extensions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::Shared;
-use crate::app::{Caller, Cx};
+use super::identity;
+use crate::access::Visitor;
+use crate::app::Cx;
+use crate::{Error, Result};
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +27,8 @@ pub(super) enum Port {
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
-    pub(super) caller: Caller,
+    /// The address at the other end.
+    pub(super) from: IpAddr,
     /// Unique while the process lives.
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
@@ -39,10 +45,24 @@ impl Link {
         extensions.get()
     }
 
-    /// What a call by this connection sees.
-    pub(super) fn cx(&self) -> Cx {
-        let app = Arc::clone(&self.shared.app);
-        Cx { app, caller: self.caller, connection: self.connection, credentials: None }
+    /// Who sends these headers over this connection.
+    pub(super) fn visitor(&self, headers: &HeaderMap) -> Arc<Visitor> {
+        let app = &self.shared.app;
+        let visitor = identity::of(headers, self.from, &app.keeper, (app.now)());
+        Arc::new(if self.port == Port::Ws { visitor.lasting() } else { visitor })
+    }
+
+    /// What a call of that visitor by this connection sees.
+    pub(super) fn cx(&self, visitor: &Arc<Visitor>) -> Cx {
+        Cx::of(Arc::clone(&self.shared.app), Arc::clone(visitor), self.connection)
+    }
+
+    /// The same for a call with its extensions, which hold both.
+    pub(super) fn cx_of(extensions: &Extensions) -> Result<Cx> {
+        let found = Self::of(extensions).zip(extensions.get::<Arc<Visitor>>());
+        let (link, visitor) =
+            found.ok_or_else(|| Error::Bug("a call without a connection".to_owned()))?;
+        Ok(link.cx(visitor))
     }
 }
 

@@ -19,7 +19,7 @@ use tracing::Instrument;
 
 use super::link::{Flow, Link, Port};
 use super::socket::Socket;
-use super::{Shared, http, identity};
+use super::{Shared, http};
 use crate::app::App;
 
 /// How long a request head may take, and how long a connection may idle between requests.
@@ -101,7 +101,7 @@ impl Listening {
         let link = Arc::new(Link {
             shared: Arc::clone(&self.shared),
             port: self.port,
-            caller: identity::of_peer(peer),
+            from: peer.ip(),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),

@@ -13,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::link::Link;
 use super::socket::LAST_CHANCE;
+use crate::app::Cx;
 use crate::method::{Entry, Items, Note};
 
 /// Opens a subscription and sends what it has to say until it, its reader or the server ends.
@@ -21,13 +22,14 @@ pub(super) async fn serve(
     params: Params<'static>,
     pending: PendingSubscriptionSink,
     link: Arc<Link>,
+    cx: Cx,
 ) {
     // Opened before it is accepted: what happens from now on is not missed.
-    let items = match entry.open(link.cx(), params.as_str().unwrap_or_default()).await {
+    let items = match entry.open(cx, params.as_str().unwrap_or_default()).await {
         Ok(items) => items,
         Err(err) => return pending.reject(ErrorObjectOwned::from(err)).await,
     };
-    let Items { notes, position, winds_down } = items;
+    let Items { notes, position, winds_down, .. } = items;
     let winding = winds_down.then(|| Winding::new(&link));
     let counted = Counted::new(Arc::clone(&link));
     let Ok(sink) = pending.accept().await else { return };
@@ -82,6 +84,7 @@ impl Push<'_> {
                 };
                 let (seq, sent) = match &note {
                     Some(Note::Item(json)) => (None, self.send(json).await),
+                    Some(Note::At(seq, json)) => (Some(*seq), self.send(json).await),
                     Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
                     Some(Note::Lagged) => break true,
                     None => break false,

@@ -16,6 +16,7 @@ use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
+use crate::app::Cx;
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -82,10 +83,11 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         }
     };
     let style = rest.style;
+    let cx = link.cx(&link.visitor(&parts.headers));
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
-        return follow(link, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
+        return follow(link, cx, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
             http::worded(&(style.refuse)(&RestFault::Error(&err), &request.captures))
         });
     }
@@ -98,7 +100,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
                 body,
             };
             let merged = |request: &RestRequest<'_>| params(entry, request);
-            let answer = entry.call_rest(link.cx(), &request, merged).await;
+            let answer = entry.call_rest(cx, &request, merged).await;
             answer.map_err(|err| match err {
                 Error::Refused(refusal) => *refusal,
                 err => (style.refuse)(&RestFault::Error(&err), &request.captures),
@@ -124,6 +126,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
 /// Follows a subscription.
 async fn follow(
     link: &Arc<Link>,
+    cx: Cx,
     entry: &Entry,
     headers: &HeaderMap,
     request: &RestRequest<'_>,
@@ -135,7 +138,7 @@ async fn follow(
     {
         params.insert("since".to_owned(), last.into());
     }
-    sse::answer(link, entry, &Value::Object(params).to_string()).await
+    sse::answer(link, cx, entry, &Value::Object(params).to_string()).await
 }
 
 /// Why a body was not taken.

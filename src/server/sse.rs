@@ -20,6 +20,7 @@ use super::http::{Answer, Body};
 use super::link::Link;
 use super::listen;
 use super::push::Counted;
+use crate::app::Cx;
 use crate::method::{Entry, Items, Note};
 use crate::{Error, Result};
 
@@ -58,8 +59,13 @@ pub(super) fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>> {
 ///
 /// # Errors
 /// As [`Entry::open`].
-pub(super) async fn answer(link: &Arc<Link>, entry: &Entry, params: &str) -> Result<Answer> {
-    let Items { notes, position, .. } = entry.open(link.cx(), params).await?;
+pub(super) async fn answer(
+    link: &Arc<Link>,
+    cx: Cx,
+    entry: &Entry,
+    params: &str,
+) -> Result<Answer> {
+    let Items { notes, position, .. } = entry.open(cx, params).await?;
     let feed = Feed {
         notes,
         last: position,
@@ -103,6 +109,10 @@ impl Feed {
         };
         Some(match note {
             Note::Item(json) => framed(None, None, json.get()),
+            Note::At(seq, json) => {
+                self.last = Some(seq);
+                framed(Some(seq), None, json.get())
+            }
             Note::Event(event) => {
                 self.last = Some(event.seq);
                 framed(Some(event.seq), None, event.raw().get())

@@ -10,6 +10,7 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
+use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::Triple;
 
@@ -44,6 +45,13 @@ pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "i
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
 
+/// Operators' tokens by the first half of their digest.
+pub const OPERATOR_TOKENS: Table<[u8; 16], TokenRow> = Table::new(b'o', "operator tokens");
+/// Sessions by kind, context and id of who signed in, and the first half of their digest.
+pub const SESSIONS: Table<(u8, u32, u32, [u8; 16]), SessionRow> = Table::new(b's', "sessions");
+/// API keys by actor and the first half of their digest.
+pub const API_KEYS: Table<(u32, [u8; 16]), ApiKeyRow> = Table::new(b'k', "API keys");
+
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(CONTEXTS),
@@ -61,6 +69,9 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(IDEMPOTENCY),
     AnyTable::of(IDEMPOTENCY_AGE),
     AnyTable::of(PROBES),
+    AnyTable::of(OPERATOR_TOKENS),
+    AnyTable::of(SESSIONS),
+    AnyTable::of(API_KEYS),
 ];
 
 /// A name for a slice of the key space.
@@ -89,6 +100,10 @@ impl<K, V> Table<K, V> {
     /// For reads only: a row written through it would lose the other fields.
     pub const fn part<W>(self) -> Table<K, W> {
         Table::new(self.tag, self.name)
+    }
+
+    pub(super) const fn tag(&self) -> u8 {
+        self.tag
     }
 
     pub(super) const fn name(&self) -> &'static str {

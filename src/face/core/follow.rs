@@ -52,6 +52,7 @@ impl Subscription for Flow {
             kinds: Some(Arc::from(["flow.*".to_owned(), "job.status".to_owned()])),
             subject: Some(flow::subject((self.context_id, self.id))),
             with_group: true,
+            ..Filter::default()
         };
         feed(&cx.app, self.since, filter)
     }
@@ -191,7 +192,7 @@ mod tests {
             .iter()
             .filter_map(|note| match note {
                 Note::Item(json) => Some(json.get()),
-                Note::Event(_) | Note::Lagged => None,
+                Note::At(..) | Note::Event(_) | Note::Lagged => None,
             })
             .collect();
         assert_eq!(
