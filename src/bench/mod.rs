@@ -51,8 +51,8 @@ pub struct Options {
 
 /// All workloads, in the order in which they run.
 pub const WORKLOADS: [&str; 12] = [
-    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "access", "receipt", "fanout",
-    "dag", "restart",
+    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "access", "receipt",
+    "fanout", "dag", "restart",
 ];
 
 /// What the workloads share.

@@ -33,6 +33,10 @@ pub(super) fn serve(matches: &ArgMatches) -> Result {
 
 async fn until_stopped(config: Config) -> Result {
     let mut signals = Signals::listen()?;
+    if !config.data_dir.exists() {
+        // Where there is no data there is no stored token either, and nothing is left behind.
+        config.check_exposure(!config.operator_tokens.is_empty())?;
+    }
     let app = start(config)?;
     let config = &app.config;
     config.check_exposure(app.keeper.keyring.has_tokens())?;

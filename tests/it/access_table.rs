@@ -47,12 +47,14 @@ async fn every_method_answers_every_caller_as_the_table_says() {
     for entry in face::entries() {
         let (spec, mut answered) = (entry.def.spec, String::new());
         for caller in CALLERS {
-            let cx = Cx { visitor: Visitor::inside(), ..Cx::inside(tenants.core.app.clone(), caller) };
+            let cx =
+                Cx { visitor: Visitor::inside(), ..Cx::inside(tenants.core.app.clone(), caller) };
             answered.push(outcome(entry, cx).await);
         }
         let names_none = spec.access == Access::Member && entry.shape.field(spec.scope).is_none();
         let known = TABLE.iter().find(|(rule, _)| *rule == spec.access).map(|(_, row)| *row);
-        let wanted = if names_none { MEMBER_OF_NOTHING } else { known.expect("a rule in the table") };
+        let wanted =
+            if names_none { MEMBER_OF_NOTHING } else { known.expect("a rule in the table") };
         // What anyone may call may still ask for credentials of its own.
         if spec.access != Access::Anyone {
             assert_eq!(answered, wanted, "{} ({})", spec.name, spec.access.name());
@@ -70,8 +72,7 @@ async fn outcome(entry: &Entry, cx: Cx) -> char {
     if entry.shape.field("runner_id").is_none() {
         params.as_object_mut().unwrap().remove("runner_id");
     }
-    if entry.def.spec.access == Access::Member
-        && entry.shape.field(entry.def.spec.scope).is_none()
+    if entry.def.spec.access == Access::Member && entry.shape.field(entry.def.spec.scope).is_none()
     {
         params = json!({});
     }

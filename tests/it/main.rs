@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod access;
+mod access_cli;
 mod access_table;
 mod actor;
 mod built_in;
