@@ -1,6 +1,7 @@
 //! Errors, and the one table of codes they map to on the wire.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonrpsee::types::ErrorObjectOwned;
 use serde_json::{Map, Value, json};
@@ -131,6 +132,14 @@ pub enum Error {
         /// The most that is allowed.
         limit: u64,
     },
+    /// The caller calls more often than it may.
+    #[error("calls per second: at most {limit}")]
+    TooOften {
+        /// Calls per second that it may make.
+        limit: u32,
+        /// How long until it may call again.
+        wait: Duration,
+    },
     /// The attempt token is not the current one.
     #[error("the attempt token is not the current one")]
     Stale,
@@ -215,7 +224,7 @@ impl Error {
             Self::Conflict { .. } => Code::Conflict,
             Self::Unauthenticated => Code::Unauthenticated,
             Self::Forbidden(_) => Code::Forbidden,
-            Self::Limit { .. } => Code::LimitReached,
+            Self::Limit { .. } | Self::TooOften { .. } => Code::LimitReached,
             Self::Stale => Code::StaleAttempt,
             Self::Gone { .. } => Code::Gone,
             Self::MissingDependency { .. } => Code::DagMissingDependency,
@@ -237,6 +246,17 @@ impl Error {
         }
     }
 
+    /// Seconds after which it may be tried again, where that is known: the header `Retry-After`.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            Self::TooOften { wait, .. } => {
+                Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1))
+            }
+            Self::Refused(refusal) => refusal.retry_after,
+            _ => None,
+        }
+    }
+
     /// `error.data`: what a program can act on; never internals.
     pub fn data(&self) -> Value {
         let mut data = match self {
@@ -246,6 +266,11 @@ impl Error {
             }
             Self::Conflict { state, reason } => json!({ "state": state, "reason": reason }),
             Self::Limit { limit, .. } => json!({ "limit": limit, "reason": self.to_string() }),
+            Self::TooOften { limit, wait } => json!({
+                "limit": limit,
+                "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1),
+                "reason": self.to_string(),
+            }),
             Self::Gone { oldest } => json!({ "oldest": oldest, "reason": self.to_string() }),
             Self::MissingDependency { job, missing } => {
                 json!({ "job": job, "missing": missing, "reason": self.to_string() })

@@ -115,6 +115,10 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections that were turned away at the limit.
     pub connections_refused: Counter,
+    /// Connections that ended before they were encrypted.
+    pub handshakes_failed: Counter,
+    /// Calls that were refused because their caller calls too often.
+    pub calls_limited: Counter,
 }
 
 /// The metrics of one method, found once.
@@ -154,6 +158,8 @@ impl Default for Metrics {
             store_bytes: Family::default(),
             connections: Gauge::default(),
             connections_refused: Counter::default(),
+            handshakes_failed: Counter::default(),
+            calls_limited: Counter::default(),
         };
         metrics.register();
         metrics
@@ -209,6 +215,16 @@ impl Metrics {
             "connections_refused",
             "Connections turned away at the limit",
             self.connections_refused.clone(),
+        );
+        into.register(
+            "tls_handshakes_failed",
+            "Connections that ended before they were encrypted",
+            self.handshakes_failed.clone(),
+        );
+        into.register(
+            "calls_limited",
+            "Calls refused because their caller calls too often",
+            self.calls_limited.clone(),
         );
     }
 

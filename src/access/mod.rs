@@ -24,8 +24,6 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use serde_json::json;
-
 pub use challenge::{Challenge, Challenges};
 pub use grant::{Grant, Means};
 pub use keyring::{Keyring, short};
@@ -38,10 +36,9 @@ pub use visitor::{Seen, Visitor};
 
 use crate::app::Caller;
 use crate::config::Config;
-use crate::error::Refusal;
 use crate::limiter::Limiter;
 use crate::store::Store;
-use crate::{Code, Error, Result};
+use crate::{Error, Result};
 
 /// Wrong credentials of one address that are answered as such, per second and at once; more of
 /// them are told to wait.
@@ -80,20 +77,12 @@ impl Keeper {
     /// Takes note of wrong credentials that came from an address.
     ///
     /// # Errors
-    /// [`Code::LimitReached`] when there were too many of late.
+    /// [`Error::TooOften`] when there were too many of late.
     pub fn failed(&self, from: Option<IpAddr>) -> Result<()> {
         let Some(from) = from else { return Ok(()) };
-        self.failures.check(&from.to_canonical()).map_err(|wait| {
-            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-            let body = json!({
-                "reason": "too many wrong credentials from this address",
-                "retry_after": seconds,
-                "http_status": 429,
-            });
-            let body = body.as_object().cloned().unwrap_or_default();
-            let refusal = Refusal::new(Code::LimitReached, 429, body);
-            Error::from(Refusal { retry_after: Some(seconds), ..refusal })
-        })
+        let limit = FAILURES.0.get();
+        let taken = self.failures.check(&from.to_canonical());
+        taken.map_err(|wait| Error::TooOften { limit, wait })
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Visitor {
     credentials: Option<Credentials>,
     /// Whether signing in lasts: a connection and not a request.
     lasting: bool,
+    /// A page of another site sends the requests of whoever sits at the address.
+    elsewhere: bool,
     signed_in: RwLock<Option<Arc<Grant>>>,
 }
 
@@ -76,6 +78,13 @@ impl Visitor {
         self
     }
 
+    /// The address proves nothing: a page of another site has him send it.
+    #[must_use]
+    pub fn from_elsewhere(mut self) -> Self {
+        self.elsewhere = true;
+        self
+    }
+
     /// Who he is at this moment: tokens are revoked, sessions expire.
     pub fn seen(&self, keeper: &Keeper, now: Millis) -> Seen {
         let good = |grant: &Arc<Grant>| {
@@ -94,7 +103,7 @@ impl Visitor {
             Shown::Wrong => Seen::default(),
             // Without any token there is nothing that he could have shown.
             Shown::Nothing | Shown::Foreign => {
-                let here = self.from.is_some_and(|from| from.is_loopback());
+                let here = !self.elsewhere && self.from.is_some_and(|from| from.is_loopback());
                 here.then(|| keeper.keyring.of_loopback())
                     .flatten()
                     .map_or_else(Seen::default, |grant| good(&grant))

@@ -98,6 +98,18 @@ pub(super) fn credentials() -> [Arg; 2] {
     ]
 }
 
+/// `--ca`.
+pub(super) fn ca() -> Arg {
+    Arg::new("ca")
+        .long("ca")
+        .value_name("FILE")
+        .env("MUSTER_CA")
+        .hide_env_values(true)
+        .value_parser(value_parser!(PathBuf))
+        .value_hint(ValueHint::FilePath)
+        .help("Who vouches for an https:// or wss:// coordinator, PEM [default: this machine's authorities]")
+}
+
 /// `--timeout`.
 pub(super) fn timeout() -> Arg {
     Arg::new("timeout")

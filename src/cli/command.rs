@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use clap_complete::Shell;
 
 use super::arguments::{
-    credentials, flow_path, id, json, switch, timeout, url, with, with_settings,
+    ca, credentials, flow_path, id, json, switch, timeout, url, with, with_settings,
 };
 use super::exit::{Failure, Result};
 use super::methods;
@@ -113,7 +113,7 @@ fn runner() -> Command {
     let command = Command::new("runner")
         .about("Runs jobs for a coordinator; or calls a method of runner.*")
         .args_conflicts_with_subcommands(true)
-        .arg(url("ws://127.0.0.1:9653"))
+        .args([url("ws://127.0.0.1:9653"), ca()])
         .arg(id("context", "The context whose jobs it runs"))
         .arg(id("id", "The runner it is, as created by runner.create"))
         .arg(
@@ -164,7 +164,7 @@ fn flow() -> Command {
                 .value_name("KEY")
                 .help("The same key again starts nothing and answers with the first flow"),
         )
-        .args([url("http://127.0.0.1:9652"), timeout(), json()]);
+        .args([url("http://127.0.0.1:9652"), ca(), timeout(), json()]);
     Command::new("flow")
         .about("Submits flow files; or calls a method of flow.*")
         .subcommand_required(true)
@@ -185,7 +185,7 @@ fn token() -> Command {
     };
     let command = |name: &'static str, about: &'static str| {
         let command = Command::new(name).about(about);
-        with(command.args([url("http://127.0.0.1:9652"), timeout(), json()]), &["data_dir"])
+        with(command.args([url("http://127.0.0.1:9652"), ca(), timeout(), json()]), &["data_dir"])
     };
     let create = "Creates a token and prints it: it is not shown again";
     Command::new("token")
@@ -211,7 +211,7 @@ fn call() -> Command {
                 .value_name("PARAMS")
                 .help("JSON, by name or by position; @FILE or @- reads it"),
         )
-        .args([url("http://127.0.0.1:9652"), timeout(), json()])
+        .args([url("http://127.0.0.1:9652"), ca(), timeout(), json()])
 }
 
 fn watch() -> Command {
@@ -243,7 +243,7 @@ fn watch() -> Command {
                 .value_parser(value_parser!(u64)),
         )
         .arg(switch("until-done", "End when the flow or job has ended; exit code 8 when it failed"))
-        .args([url("ws://127.0.0.1:9653"), timeout(), json()])
+        .args([url("ws://127.0.0.1:9653"), ca(), timeout(), json()])
 }
 
 fn list() -> Command {
@@ -276,7 +276,7 @@ fn backup() -> Command {
                 .required(true)
                 .help("File, relative to the coordinator's backup directory"),
         )
-        .args([url("http://127.0.0.1:9652"), timeout(), json()])
+        .args([url("http://127.0.0.1:9652"), ca(), timeout(), json()])
 }
 
 fn restore() -> Command {

@@ -58,7 +58,8 @@ fn leaf(word: &'static str, name: &'static str, full: bool) -> Command {
         "" => command,
         more => command.long_about(format!("{}\n\n{more}", entry.shape.summary)),
     };
-    command.args([arguments::url(HTTP_URL), arguments::timeout(), arguments::json()])
+    let reach = [arguments::url(HTTP_URL), arguments::ca(), arguments::timeout()];
+    command.args(reach).arg(arguments::json())
 }
 
 /// What a parameter is; of an object, also what it is made of.

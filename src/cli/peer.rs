@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::exit::{Exit, Failure, Result};
 use crate::access::Secret;
 use crate::app::{App, Caller, Cx};
-use crate::client;
+use crate::client::{self, Trust};
 use crate::face;
 use crate::method::Note;
 
@@ -47,18 +47,27 @@ pub(super) enum Peer {
 pub(super) struct Address {
     inside: Option<Arc<App>>,
     url: Option<String>,
+    trust: Trust,
     timeout: Duration,
     secret: Option<Secret>,
 }
 
+/// Who vouches for the other end: from `--ca`.
+pub(super) fn trust(matches: &ArgMatches) -> Result<Trust> {
+    match matches.get_one::<PathBuf>("ca") {
+        None => Ok(Trust::default()),
+        Some(file) => Trust::of_file(file).map_err(|e| Failure::usage(format!("--ca {e}"))),
+    }
+}
+
 impl Address {
-    /// From `--url` and `--timeout`.
+    /// From `--url`, `--ca` and `--timeout`.
     pub(super) fn of(matches: &ArgMatches) -> Result<Self> {
         let url = matches.get_one::<String>("url").cloned();
         let timeout = matches.get_one::<f64>("timeout").copied().unwrap_or(60.0);
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| Failure::usage("--timeout must be seconds, 0 or more"))?;
-        Ok(Self { inside: None, url, timeout, secret: secret(matches)? })
+        Ok(Self { inside: None, url, trust: trust(matches)?, timeout, secret: secret(matches)? })
     }
 
     /// Whether somebody said where it is.
@@ -74,7 +83,8 @@ impl Address {
 
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
-        Self { inside: Some(app), url: None, timeout: Duration::MAX, secret: None }
+        let (timeout, trust) = (Duration::MAX, Trust::default());
+        Self { inside: Some(app), url: None, trust, timeout, secret: None }
     }
 
     /// For calls.
@@ -98,35 +108,36 @@ impl Address {
         let info = peer.call("system.info", json!({})).await?;
         let ws = info.get("ws").and_then(Value::as_str);
         let ws = ws.ok_or_else(|| Failure::failed(format!("{url} does not name its WebSocket")))?;
-        let ws = if ws.contains("://") { ws.to_owned() } else { format!("ws://{ws}") };
-        self.open(&ws).await
+        let http = info.get("http").and_then(Value::as_str).unwrap_or_default();
+        self.open(&beside(url, http, ws)).await
     }
 
     async fn open(&self, url: &str) -> Result<Peer> {
         let unreachable = |e: WireError| Failure::from(e).during(url);
         match url.split_once("://") {
-            Some(("http", _)) => HttpClientBuilder::default()
-                .max_request_size(u32::MAX)
-                .max_response_size(ANSWER_BYTES)
-                .request_timeout(self.timeout)
-                .connect_timeout(self.timeout)
-                .set_headers(headers(self.secret.as_ref())?)
-                .build(url)
-                .map(Peer::Http)
-                .map_err(unreachable),
-            Some(("ws", _)) => WsClientBuilder::default()
-                .max_request_size(u32::MAX)
-                .max_response_size(ANSWER_BYTES)
-                .request_timeout(self.timeout)
-                .connection_timeout(self.timeout)
-                .max_buffer_capacity_per_subscription(BUFFER)
-                .enable_ws_ping(PingConfig::new())
-                .set_headers(headers(self.secret.as_ref())?)
-                .build(url)
-                .await
-                .map(Peer::Ws)
-                .map_err(|e| Failure::new(Exit::Unreachable, format!("{url}: {}", chain(&e)))),
-            _ => Err(Failure::usage(format!("{url}: must begin with http:// or ws://"))),
+            Some(("http" | "https", _)) => {
+                let builder = HttpClientBuilder::default()
+                    .max_request_size(u32::MAX)
+                    .max_response_size(ANSWER_BYTES)
+                    .request_timeout(self.timeout)
+                    .connect_timeout(self.timeout)
+                    .set_headers(headers(self.secret.as_ref())?);
+                self.trust.http(builder, url).map(Peer::Http).map_err(unreachable)
+            }
+            Some(("ws" | "wss", _)) => {
+                let builder = WsClientBuilder::default()
+                    .max_request_size(u32::MAX)
+                    .max_response_size(ANSWER_BYTES)
+                    .request_timeout(self.timeout)
+                    .max_buffer_capacity_per_subscription(BUFFER)
+                    .enable_ws_ping(PingConfig::new())
+                    .set_headers(headers(self.secret.as_ref())?);
+                let client = self.trust.ws(builder, url, self.timeout).await;
+                client
+                    .map(Peer::Ws)
+                    .map_err(|e| Failure::new(Exit::Unreachable, format!("{url}: {}", chain(&e))))
+            }
+            _ => Err(Failure::usage(format!("{url}: must begin with http(s):// or ws(s)://"))),
         }
     }
 }
@@ -184,6 +195,26 @@ impl Peer {
                 Ok(items.filter_map(|item| async move { item.ok() }).boxed())
             }
         }
+    }
+}
+
+/// The WebSocket of a coordinator that was reached by `url` and says that it is at `http` and `ws`.
+///
+/// Where both are at one address, that is reached by the name in `url`, which may be all that a
+/// certificate or the network between knows; the port is the one that was said.
+fn beside(url: &str, http: &str, ws: &str) -> String {
+    let parts = |url: &str| {
+        let (scheme, rest) = url.split_once("://")?;
+        let uri: hyper::Uri = format!("http://{}", rest.split('/').next()?).parse().ok()?;
+        Some((scheme.to_owned(), uri.host()?.to_owned(), uri.port_u16()))
+    };
+    match (parts(url), parts(http), parts(ws)) {
+        (Some((_, host, _)), Some((_, same, _)), Some((scheme, bound, Some(port))))
+            if same == bound =>
+        {
+            format!("{scheme}://{host}:{port}")
+        }
+        _ => ws.to_owned(),
     }
 }
 
@@ -248,4 +279,21 @@ fn chain(err: &(dyn std::error::Error + 'static)) -> String {
         cause = err.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_other_port_is_reached_by_the_same_name() {
+        let ws = beside("https://m.example:1/x", "https://0.0.0.0:9652", "wss://0.0.0.0:9653");
+        assert_eq!(ws, "wss://m.example:9653");
+        let ws = beside("http://localhost:9652", "http://127.0.0.1:9652", "ws://127.0.0.1:9653");
+        assert_eq!(ws, "ws://localhost:9653");
+        let elsewhere = beside("http://m.example", "http://192.0.2.1:1", "ws://192.0.2.2:2");
+        assert_eq!(elsewhere, "ws://192.0.2.2:2");
+        let six = beside("http://[::1]:9652", "http://[::1]:9652", "ws://[::1]:9653");
+        assert_eq!(six, "ws://[::1]:9653");
+    }
 }

@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
-use super::peer::{self, WS_URL};
+use super::peer::{self, WS_URL, trust};
 use super::serve::{Signals, log};
 use super::{output, settings};
 use crate::access::signing_key;
@@ -36,13 +36,13 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
         now: clock,
     };
     let url = matches.get_one::<String>("url").map_or(WS_URL, String::as_str);
-    if !url.starts_with("ws://") {
-        return Err(Failure::usage(format!("{url}: must begin with ws://")));
+    if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Failure::usage(format!("{url}: must begin with ws:// or wss://")));
     }
     let permits = usize::try_from(settings.slots).unwrap_or(Semaphore::MAX_PERMITS);
     let executors = Arc::new(Executors::new(&Limits::default(), None));
     let who = format!("runner {}/{} for {url}", settings.context_id, settings.runner_id);
-    let link = WebSocket::new(url).proving(proof(matches)?);
+    let link = WebSocket::new(url).trusting(trust(matches)?).proving(proof(matches)?);
     let agent = Agent::new(link, settings, executors, Arc::new(Semaphore::new(permits)));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     output::note(&who);

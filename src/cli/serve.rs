@@ -24,6 +24,11 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// `muster serve`.
 pub(super) fn serve(matches: &ArgMatches) -> Result {
     let config = settings::load(matches)?.config;
+    if !config.data_dir.exists() {
+        // Where there is no data there is no stored token either, and nothing is left behind.
+        config.check_exposure(!config.operator_tokens.is_empty())?;
+    }
+    server::check_tls(&config)?;
     log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(until_stopped(config));
@@ -33,10 +38,6 @@ pub(super) fn serve(matches: &ArgMatches) -> Result {
 
 async fn until_stopped(config: Config) -> Result {
     let mut signals = Signals::listen()?;
-    if !config.data_dir.exists() {
-        // Where there is no data there is no stored token either, and nothing is left behind.
-        config.check_exposure(!config.operator_tokens.is_empty())?;
-    }
     let app = start(config)?;
     let config = &app.config;
     config.check_exposure(app.keeper.keyring.has_tokens())?;
@@ -44,15 +45,15 @@ async fn until_stopped(config: Config) -> Result {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;
     let runner = LocalRunner::start(&app);
-    let endpoints = Endpoints::publish(&config.data_dir, running.http, running.ws)?;
+    let (http, ws) = config.schemes();
+    let (http, ws) = (format!("{http}://{}", running.http), format!("{ws}://{}", running.ws));
+    let endpoints = Endpoints::publish(&config.data_dir, &http, &ws)?;
     output::note(&format!(
-        "muster {} listening on http://{} and ws://{}, data in {}",
+        "muster {} listening on {http} and {ws}, data in {}",
         env!("CARGO_PKG_VERSION"),
-        running.http,
-        running.ws,
         config.data_dir.display()
     ));
-    let name = signals.stop().await;
+    let name = signals.stop_reloading(|| reload(&running)).await;
     tracing::info!(signal = name, "stopping");
     drop(endpoints);
     // The runner reports what it ends with to the coordinator, which goes on until then.
@@ -70,6 +71,16 @@ async fn until_stopped(config: Config) -> Result {
     }
     close(&app).await;
     Ok(())
+}
+
+/// What SIGHUP asks for.
+fn reload(running: &server::Running) {
+    // A few milliseconds, on a thread that others can do without.
+    match tokio::task::block_in_place(|| running.reload()) {
+        Ok(true) => tracing::info!("SIGHUP: certificate and key read again"),
+        Ok(false) => tracing::info!("SIGHUP: nothing to reload"),
+        Err(err) => tracing::error!(%err, "SIGHUP: the certificate in use stays"),
+    }
 }
 
 /// Brings everything to disk, as far as [`Config::drain_timeout`] allows: what was answered is
@@ -129,11 +140,16 @@ impl Signals {
 
     /// Waits for one that asks to stop, and names it. A lost terminal does not.
     pub(super) async fn stop(&mut self) -> &'static str {
+        self.stop_reloading(|| tracing::info!("SIGHUP: nothing to reload")).await
+    }
+
+    /// The same; `reload` is called for each that asks for that.
+    pub(super) async fn stop_reloading(&mut self, mut reload: impl FnMut()) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hangup.recv() => tracing::info!("SIGHUP: nothing to reload"),
+                _ = self.hangup.recv() => reload(),
             }
         }
     }
@@ -143,13 +159,13 @@ impl Signals {
 struct Endpoints(PathBuf);
 
 impl Endpoints {
-    fn publish(dir: &Path, http: std::net::SocketAddr, ws: std::net::SocketAddr) -> Result<Self> {
+    fn publish(dir: &Path, http: &str, ws: &str) -> Result<Self> {
         let path = dir.join("endpoints.json");
         let fresh = dir.join("endpoints.json.new");
         let text = json!({
             "pid": std::process::id(),
-            "http": format!("http://{http}"),
-            "ws": format!("ws://{ws}"),
+            "http": http,
+            "ws": ws,
         });
         // Whoever waits for the file finds all of it.
         std::fs::write(&fresh, format!("{text}\n"))?;

@@ -2,14 +2,17 @@
 
 mod layers;
 mod setting;
+mod transport;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
+pub use transport::{Hosts, Origins, RateLimit, WebOrigin};
 
 use crate::access::Secret;
 use crate::telemetry::LogFormat;
@@ -21,6 +24,22 @@ pub struct Config {
     pub http: SocketAddr,
     /// Where WebSocket is answered.
     pub ws: SocketAddr,
+    /// The certificate chain that both listeners present, PEM; with [`Self::tls_key`] it turns TLS on.
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// Listen beyond loopback without TLS.
+    pub allow_plaintext: bool,
+    /// Hosts that this coordinator answers to, besides its addresses and those of its certificate.
+    pub allow_hosts: Hosts,
+    /// Sites whose pages may call, besides those that are served here.
+    pub allow_origins: Origins,
+    /// How often one caller may call.
+    pub rate_limit: RateLimit,
+    /// Calls that one caller may make at once before [`Self::rate_limit`] holds; none: twice that.
+    pub rate_burst: Option<NonZeroU32>,
+    /// Open connections of one address; 0: as many as there may be at all.
+    pub max_connections_per_address: u32,
     /// Where everything is stored.
     pub data_dir: PathBuf,
     /// Where backups go; relative paths of `system.backup` start here.
@@ -69,6 +88,14 @@ impl Default for Config {
         Self {
             http: SocketAddr::new(loopback, 9652),
             ws: SocketAddr::new(loopback, 9653),
+            tls_cert: None,
+            tls_key: None,
+            allow_plaintext: false,
+            allow_hosts: Hosts::default(),
+            allow_origins: Origins::default(),
+            rate_limit: RateLimit::Auto,
+            rate_burst: None,
+            max_connections_per_address: 0,
             data_dir: PathBuf::from("muster-data"),
             backup_dir: PathBuf::from("muster-data/backups"),
             operator_token_file: None,

@@ -1,8 +1,12 @@
 //! Every setting in one list; flags, environment names, file keys and `muster config` are read off it.
 
+use std::num::NonZeroU32;
+
 use super::Config;
+use super::transport::{Hosts, Origins, RateLimit};
 use super::value::{
-    bytes, in_seconds, ip, level, number, path, port, positive, seconds, small, switch,
+    bytes, in_seconds, ip, level, number, optional_path, path, port, positive, seconds, shown,
+    small, switch,
 };
 use crate::telemetry::LogFormat;
 
@@ -76,7 +80,10 @@ impl Setting {
     pub fn default_text(&self) -> String {
         match self.key {
             "backup_dir" => "<data_dir>/backups".to_owned(),
-            _ => (self.show)(&Config::default()),
+            _ => match (self.show)(&Config::default()) {
+                nothing if nothing.is_empty() => "none".to_owned(),
+                text => text,
+            },
         }
     }
 }
@@ -110,6 +117,68 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Port on which WebSocket is answered; 0 picks a free one",
         read: |config, text| port(text).map(|port| config.ws.set_port(port)),
         show: |config| config.ws.port().to_string(),
+    },
+    Setting {
+        key: "tls_cert",
+        kind: Kind::Path,
+        doc: "Certificate chain for TLS on both ports, PEM; read again on SIGHUP",
+        read: |config, text| optional_path(text).map(|path| config.tls_cert = path),
+        show: |config| shown(config.tls_cert.as_deref()),
+    },
+    Setting {
+        key: "tls_key",
+        kind: Kind::Path,
+        doc: "Private key of the certificate, PEM",
+        read: |config, text| optional_path(text).map(|path| config.tls_key = path),
+        show: |config| shown(config.tls_key.as_deref()),
+    },
+    Setting {
+        key: "allow_plaintext",
+        kind: Kind::Switch,
+        doc: "Listen beyond loopback without TLS: behind a proxy that has it, or a private wire",
+        read: |config, text| switch(text).map(|on| config.allow_plaintext = on),
+        show: |config| config.allow_plaintext.to_string(),
+    },
+    Setting {
+        key: "allow_hosts",
+        kind: Kind::Text,
+        doc: "Names this coordinator is reached by, comma-separated (*.example.com for all below)",
+        read: |config, text| Hosts::read(text).map(|hosts| config.allow_hosts = hosts),
+        show: |config| config.allow_hosts.to_string(),
+    },
+    Setting {
+        key: "allow_origins",
+        kind: Kind::Text,
+        doc: "Sites whose pages may call, comma-separated, such as https://console.example.com",
+        read: |config, text| Origins::read(text).map(|origins| config.allow_origins = origins),
+        show: |config| config.allow_origins.to_string(),
+    },
+    Setting {
+        key: "rate_limit",
+        kind: Kind::Text,
+        doc: "Calls per second of one caller; 0: any; auto: 1000 beyond loopback, any on it",
+        read: |config, text| RateLimit::read(text).map(|limit| config.rate_limit = limit),
+        show: |config| config.rate_limit.to_string(),
+    },
+    Setting {
+        key: "rate_burst",
+        kind: Kind::Count,
+        doc: "Calls that one caller may make at once; 0: those of two seconds",
+        read: |config, text| {
+            small(text, 0..=1_000_000).map(|burst| config.rate_burst = NonZeroU32::new(burst))
+        },
+        show: |config| config.rate_burst.map_or(0, NonZeroU32::get).to_string(),
+    },
+    Setting {
+        key: "max_connections_per_address",
+        kind: Kind::Count,
+        doc: "Open connections of one address on both ports together; 0: any",
+        read: |config, text| {
+            let most = small(text, 0..=1_000_000)?;
+            config.max_connections_per_address = most;
+            Ok(())
+        },
+        show: |config| config.max_connections_per_address.to_string(),
     },
     Setting {
         key: "data_dir",

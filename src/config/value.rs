@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
@@ -18,6 +18,16 @@ pub(super) fn path(text: &str) -> Result<PathBuf, String> {
         return Err("must be a path, not empty".to_owned());
     }
     Ok(PathBuf::from(text))
+}
+
+/// A path, or nothing.
+#[expect(clippy::unnecessary_wraps, reason = "read as the others are")]
+pub(super) fn optional_path(text: &str) -> Result<Option<PathBuf>, String> {
+    Ok(Some(text).filter(|text| !text.is_empty()).map(PathBuf::from))
+}
+
+pub(super) fn shown(path: Option<&Path>) -> String {
+    path.map(|path| path.display().to_string()).unwrap_or_default()
 }
 
 pub(super) fn number(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
 use crate::access::{Secret, signed_by};
-use crate::client::{self, ByName, bearer};
+use crate::client::{self, ByName, Trust, bearer};
 use crate::face::core::auth::{AuthChallenge, GetChallenge, SignIn};
 
 /// Largest message from the coordinator, bytes.
@@ -132,6 +132,7 @@ impl Name {
 #[derive(Debug)]
 pub struct WebSocket {
     url: String,
+    trust: Trust,
     client: Mutex<Option<Arc<WsClient>>>,
     proof: Proof,
 }
@@ -161,7 +162,14 @@ impl fmt::Debug for Proof {
 impl WebSocket {
     /// One that will connect to `url`, such as `ws://127.0.0.1:9653`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), client: Mutex::default(), proof: Proof::Nothing }
+        let (trust, proof) = (Trust::default(), Proof::Nothing);
+        Self { url: url.into(), trust, client: Mutex::default(), proof }
+    }
+
+    /// The same, with whoever is vouched for.
+    #[must_use]
+    pub fn trusting(self, trust: Trust) -> Self {
+        Self { trust, ..self }
     }
 
     /// Proves who it is on each connection.
@@ -203,16 +211,15 @@ impl Link for WebSocket {
         self.client.lock().take();
         let ping = PingConfig::new().ping_interval(PING).inactive_limit(PING * 3).max_failures(2);
         let room = usize::try_from(params.slots).unwrap_or(usize::MAX).saturating_mul(4);
-        let client = WsClientBuilder::new()
-            .connection_timeout(CONNECT)
+        let builder = WsClientBuilder::new()
             .request_timeout(CALL)
             .max_request_size(MESSAGE_BYTES)
             .max_response_size(MESSAGE_BYTES)
             .max_buffer_capacity_per_subscription(room.saturating_add(1_024))
             .enable_ws_ping(ping)
-            .set_headers(self.headers()?)
-            .build(&self.url);
-        let client = Arc::new(client.await.map_err(lost)?);
+            .set_headers(self.headers()?);
+        let client = self.trust.ws(builder, &self.url, CONNECT).await;
+        let client = Arc::new(client.map_err(lost)?);
         self.sign_in(&client, params).await?;
         let params = ByName(params);
         let subscribed = client.subscribe("runner.attach", params, "runner.detach");

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Either, Full};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use jsonrpsee::types::ErrorObjectOwned;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -16,7 +18,7 @@ use super::envelope::failure;
 use super::link::{Link, Port};
 use super::rules::Unanswered;
 use super::sse::Events;
-use super::{envelope, guard, pages, rest, upgrade};
+use super::{cors, envelope, pages, rest, upgrade};
 use crate::error::{Refusal, bare};
 use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
@@ -37,11 +39,24 @@ const BODY_STALL: Duration = Duration::from_secs(30);
 const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
 /// Answers one request.
-pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answer {
-    let (http, ws) = (link.shared.http, link.shared.ws);
-    if let Some(reason) = guard::refusal(&request, http, ws) {
-        return plain(StatusCode::FORBIDDEN, reason);
+pub(super) async fn answer(link: Arc<Link>, mut request: Request<Incoming>) -> Answer {
+    let open = link.port == Port::Http && link.shared.routes.are_open_at(request.uri().path());
+    let page = match link.shared.sites.admit(&request, link.local, open) {
+        Ok(page) => page,
+        Err(turned) => return plain(turned.status, turned.reason),
+    };
+    if let Some(answer) = cors::preflight(&page, open, &request) {
+        return answer;
     }
+    page.mark(request.extensions_mut());
+    // A length beside it is gone by now: nobody may go on by that length after this.
+    let last = request.headers().contains_key(TRANSFER_ENCODING);
+    let answer = cors::allow(&page, open, route(link, request).await);
+    if last { closing(answer) } else { answer }
+}
+
+/// Answers one request that may be answered.
+async fn route(link: Arc<Link>, request: Request<Incoming>) -> Answer {
     if link.port == Port::Ws {
         return upgrade::answer(link, request).await;
     }
@@ -56,7 +71,7 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
 
 /// JSON-RPC over HTTP.
 async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
-    let visitor = link.visitor(request.headers());
+    let visitor = link.visitor(request.headers(), request.extensions());
     if !is_json(request.headers().get(CONTENT_TYPE)) {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
@@ -230,10 +245,19 @@ pub(super) fn too_many_connections(limit: u32) -> String {
     let body = serde_json::json!({
         "reason": format!("connections: at most {limit}"), "limit": limit, "http_status": 503,
     });
-    let body = body.to_string();
+    bare_answer("503 Service Unavailable\r\nretry-after: 1", &body.to_string())
+}
+
+/// What a connection that should be encrypted is sent, whole.
+pub(super) fn tls_required() -> String {
+    let body = object(StatusCode::BAD_REQUEST, "this port speaks TLS: use https:// or wss://");
+    bare_answer("400 Bad Request", &body)
+}
+
+fn bare_answer(status: &str, body: &str) -> String {
     format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
         body.len()
     )
 }

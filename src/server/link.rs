@@ -9,10 +9,10 @@ use hyper::HeaderMap;
 use jsonrpsee::server::Extensions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
-use super::Shared;
-use super::identity;
+use super::rate::Place;
+use super::{Shared, guard, identity};
 use crate::access::Visitor;
-use crate::app::Cx;
+use crate::app::{Caller, Cx};
 use crate::{Error, Result};
 
 /// Which of the two ports.
@@ -27,8 +27,10 @@ pub(super) enum Port {
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
-    /// The address at the other end.
-    pub(super) from: IpAddr,
+    /// Where the other end is.
+    pub(super) peer: IpAddr,
+    /// Where this end is.
+    pub(super) local: IpAddr,
     /// Unique while the process lives.
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
@@ -36,6 +38,7 @@ pub(super) struct Link {
     /// Ends the connection at once.
     pub(super) cut: Notify,
     pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) _place: Place,
     pub(super) _alive: mpsc::Sender<()>,
 }
 
@@ -45,11 +48,13 @@ impl Link {
         extensions.get()
     }
 
-    /// Who sends these headers over this connection.
-    pub(super) fn visitor(&self, headers: &HeaderMap) -> Arc<Visitor> {
+    /// Who sends these headers over this connection; `marks` are what is known of the page that
+    /// had them sent.
+    pub(super) fn visitor(&self, headers: &HeaderMap, marks: &Extensions) -> Arc<Visitor> {
         let app = &self.shared.app;
-        let visitor = identity::of(headers, self.from, &app.keeper, (app.now)());
-        Arc::new(if self.port == Port::Ws { visitor.lasting() } else { visitor })
+        let visitor = identity::of(headers, self.peer, &app.keeper, (app.now)());
+        let visitor = if self.port == Port::Ws { visitor.lasting() } else { visitor };
+        Arc::new(if guard::is_foreign(marks) { visitor.from_elsewhere() } else { visitor })
     }
 
     /// What a call of that visitor by this connection sees.
@@ -63,6 +68,18 @@ impl Link {
         let (link, visitor) =
             found.ok_or_else(|| Error::Bug("a call without a connection".to_owned()))?;
         Ok(link.cx(visitor))
+    }
+
+    /// Takes one of a caller's turns.
+    ///
+    /// # Errors
+    /// [`TooOften`](crate::Error::TooOften) when there is none.
+    pub(super) fn take_turn(&self, caller: Caller) -> Result<()> {
+        let turn = self.shared.rates.take(caller, self.peer);
+        if turn.is_err() {
+            self.shared.app.metrics.calls_limited.inc();
+        }
+        turn
     }
 }
 

@@ -12,18 +12,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::Instrument;
 
 use super::link::{Flow, Link, Port};
 use super::socket::Socket;
+use super::stream::Stream;
+use super::tls::Tls;
 use super::{Shared, http};
 use crate::app::App;
 
 /// How long a request head may take, and how long a connection may idle between requests.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
+/// How long it may take until a connection is encrypted.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// The first byte that a client sends over TLS.
+const TLS_HANDSHAKE: u8 = 0x16;
 /// Largest request head, bytes.
 const HEAD_BYTES: usize = 64 << 10;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
@@ -84,14 +91,21 @@ impl Listening {
 
     fn admit(&self, stream: TcpStream, peer: SocketAddr) {
         let metrics = &self.shared.app.metrics;
-        let Ok(permit) = Arc::clone(&self.shared.permits).try_acquire_owned() else {
+        let config = &self.shared.app.config;
+        let permit = Arc::clone(&self.shared.permits).try_acquire_owned().ok();
+        let place = permit.is_some().then(|| self.shared.places.take(peer.ip())).flatten();
+        let (Some(permit), Some(place)) = (permit, place) else {
             metrics.connections_refused.inc();
-            let limit = self.shared.app.config.max_connections;
-            // Best effort: a peer that would make us wait for this gets nothing.
-            let _ = stream.try_write(http::too_many_connections(limit).as_bytes());
+            if self.shared.tls.is_none() {
+                let all = self.shared.permits.available_permits() == 0;
+                let of_one = config.max_connections_per_address;
+                let limit = if all { config.max_connections } else { of_one };
+                // Best effort: a peer that would make us wait for this gets nothing.
+                let _ = stream.try_write(http::too_many_connections(limit).as_bytes());
+            }
             return;
         };
-        let silence = self.shared.app.config.slow_reader_timeout.saturating_mul(2) + PEER_SILENCE;
+        let silence = config.slow_reader_timeout.saturating_mul(2) + PEER_SILENCE;
         let socket = SockRef::from(&stream);
         let set = socket.set_tcp_nodelay(true).and(socket.set_tcp_user_timeout(Some(silence)));
         if let Err(err) = set {
@@ -101,12 +115,14 @@ impl Listening {
         let link = Arc::new(Link {
             shared: Arc::clone(&self.shared),
             port: self.port,
-            from: peer.ip(),
+            peer: peer.ip(),
+            local: stream.local_addr().map_or(peer.ip(), |at| at.ip()),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),
             cut: Notify::new(),
             _permit: permit,
+            _place: place,
             _alive: self.alive.clone(),
         });
         let span = tracing::info_span!("connection", id = link.connection, %peer);
@@ -117,6 +133,24 @@ impl Listening {
 /// Answers the requests of one connection.
 async fn converse(link: Arc<Link>, stream: TcpStream) {
     let (stopped, mut killed) = (stopped(&link.shared.app), link.killed.clone());
+    tokio::pin!(stopped);
+    let stream = match &link.shared.tls {
+        None => Stream::Plain(stream),
+        Some(tls) => {
+            let secured = tokio::select! {
+                secured = timeout(HANDSHAKE_LIMIT, Box::pin(secure(tls, stream))) => secured,
+                () = &mut stopped => return,
+                _ = killed.changed() => return,
+            };
+            match secured.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+                Ok(stream) => stream,
+                Err(err) => {
+                    link.shared.app.metrics.handshakes_failed.inc();
+                    return tracing::debug!(%err, "no TLS");
+                }
+            }
+        }
+    };
     let socket = Socket::new(stream, Arc::clone(&link));
     let cut = Arc::clone(&link);
     let service = service_fn(move |request| {
@@ -133,7 +167,7 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
     tokio::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => ended,
-        () = stopped => {
+        () = &mut stopped => {
             serving.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = &mut serving => ended,
@@ -147,4 +181,19 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
     if let Err(err) = ended {
         tracing::debug!(%err, "connection ended");
     }
+}
+
+/// Encrypts a connection; a peer that speaks plain HTTP is told that this is not what is spoken here.
+async fn secure(tls: &Tls, mut tcp: TcpStream) -> io::Result<Stream> {
+    let mut first = [0];
+    if tcp.peek(&mut first).await? > 0 && first != [TLS_HANDSHAKE] {
+        tcp.write_all(http::tls_required().as_bytes()).await?;
+        tcp.shutdown().await?;
+        // What is left unread would take the answer with it.
+        let mut rest = tcp.take(1 << 20);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await?;
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let encrypted = tls.acceptor().accept(tcp).await?;
+    Ok(Stream::secure(encrypted))
 }

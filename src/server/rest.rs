@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE, HeaderValue};
+use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -67,6 +67,17 @@ impl Routes {
             (found, _) => found,
         }
     }
+
+    /// Whether pages of every site may call what is at this path.
+    pub(super) fn are_open_at(&self, path: &str) -> bool {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        [&self.calls, &self.streams].iter().any(|tree| match tree.find("", path) {
+            Found::Route((_, rest), _) | Found::OtherVerbs { any: (_, rest), .. } => {
+                rest.style.any_origin
+            }
+            Found::Nothing => false,
+        })
+    }
 }
 
 /// Answers a request for a route, or says that there is none.
@@ -83,7 +94,13 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         }
     };
     let style = rest.style;
-    let cx = link.cx(&link.visitor(&parts.headers));
+    let cx = link.cx(&link.visitor(&parts.headers, &parts.extensions));
+    if let Err(err) = link.take_turn(cx.caller) {
+        http::discard(body).await;
+        let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
+        refusal.retry_after = refusal.retry_after.or(err.retry_after());
+        return http::worded(&refusal);
+    }
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
@@ -108,19 +125,14 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         }
         Err(fault) => Err((style.refuse)(&fault.as_fault(), &captures)),
     };
-    let mut answer = match answer {
+    match answer {
         Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
         Ok(result) => {
             let status = StatusCode::from_u16(rest.status).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
-    };
-    if style.any_origin {
-        let any = HeaderValue::from_static("*");
-        answer.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, any);
     }
-    answer
 }
 
 /// Follows a subscription.

@@ -21,7 +21,7 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
         };
     }
     let mut request = request;
-    let visitor = link.visitor(request.headers());
+    let visitor = link.visitor(request.headers(), request.extensions());
     request.extensions_mut().insert(Arc::clone(&link));
     request.extensions_mut().insert(visitor);
     let door = link.shared.doors.ws.clone();

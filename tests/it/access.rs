@@ -480,7 +480,13 @@ async fn beyond_loopback_a_token_must_exist_and_the_last_one_stays() {
     let dir = tempfile::tempdir().unwrap();
     let any = std::net::SocketAddr::from(([0, 0, 0, 0], 0));
     let here = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { http: any, ws: here, data_dir: dir.path().into(), ..Config::default() };
+    let config = Config {
+        http: any,
+        ws: here,
+        data_dir: dir.path().into(),
+        allow_plaintext: true,
+        ..Config::default()
+    };
     let app = App::start(config).unwrap();
     let refusal = muster::server::serve(app.clone()).await.unwrap_err().to_string();
     assert!(refusal.contains("muster token create"), "{refusal}");

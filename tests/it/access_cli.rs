@@ -21,7 +21,7 @@ fn tokens_are_made_before_and_while_a_coordinator_runs() {
     let config = place.run(&["config"]).passes();
     assert!(!config.contains("muster_o_"), "{config}");
     // With a token it may listen where others can reach it.
-    let server = place.serve(&["--api-http-ip", "0.0.0.0"]);
+    let server = place.serve(&["--api-http-ip", "0.0.0.0", "--allow-plaintext"]);
     let here = server.http.replace("0.0.0.0", "127.0.0.1");
     let ask = |more: &[&str]| {
         let mut args = vec!["call", "token.list", "--json", "--url", &here];
