@@ -1,6 +1,6 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -150,20 +150,22 @@ pub struct Cx {
     pub grant: Option<Arc<Grant>>,
     /// Who is at the other end.
     pub visitor: Arc<Visitor>,
+    /// Where the connection comes from; none for calls from inside.
+    pub peer: Option<IpAddr>,
 }
 
 impl Cx {
     /// A call from inside, as whoever it is made for.
     pub fn inside(app: Arc<App>, caller: Caller) -> Self {
         let visitor = Visitor::inside();
-        Self { app, caller, connection: 0, credentials: None, grant: None, visitor }
+        Self { app, caller, connection: 0, credentials: None, grant: None, visitor, peer: None }
     }
 
     /// A call of whoever is at the other end of a connection.
     pub fn of(app: Arc<App>, visitor: Arc<Visitor>, connection: u64) -> Self {
         let Seen { caller, grant } = visitor.seen(&app.keeper, (app.now)());
-        let credentials = visitor.credentials().cloned();
-        Self { app, caller, connection, credentials, grant, visitor }
+        let (credentials, peer) = (visitor.credentials().cloned(), visitor.from());
+        Self { app, caller, connection, credentials, grant, visitor, peer }
     }
 
     /// Whether the caller has the role in the context; the operator has every one.

@@ -137,7 +137,9 @@ impl Address {
                     .map(Peer::Ws)
                     .map_err(|e| Failure::new(Exit::Unreachable, format!("{url}: {}", chain(&e))))
             }
-            _ => Err(Failure::usage(format!("{url}: must begin with http(s):// or ws(s)://"))),
+            _ => Err(Failure::usage(format!(
+                "{url}: must begin with http://, https://, ws:// or wss://"
+            ))),
         }
     }
 }

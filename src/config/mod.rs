@@ -28,6 +28,8 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// The key of the certificate, PEM.
     pub tls_key: Option<PathBuf>,
+    /// How long it may take until a connection is encrypted.
+    pub tls_handshake_timeout: Duration,
     /// Listen beyond loopback without TLS.
     pub allow_plaintext: bool,
     /// Hosts that this coordinator answers to, besides its addresses and those of its certificate.
@@ -64,6 +66,8 @@ pub struct Config {
     pub local_runner: bool,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
+    /// Only payment accounts that are known already may be named by address.
+    pub strict_accounts: bool,
     /// Largest request body or WebSocket message, bytes.
     pub max_body_bytes: u32,
     /// Calls in one batch.
@@ -90,6 +94,7 @@ impl Default for Config {
             ws: SocketAddr::new(loopback, 9653),
             tls_cert: None,
             tls_key: None,
+            tls_handshake_timeout: Duration::from_secs(10),
             allow_plaintext: false,
             allow_hosts: Hosts::default(),
             allow_origins: Origins::default(),
@@ -108,6 +113,7 @@ impl Default for Config {
             runner_grace: Duration::from_secs(30),
             local_runner: false,
             local_slots: 2,
+            strict_accounts: false,
             max_body_bytes: 10 << 20,
             max_batch: 1_000,
             max_connections: 2_000,

@@ -133,6 +133,13 @@ pub const SETTINGS: &[Setting] = &[
         show: |config| shown(config.tls_key.as_deref()),
     },
     Setting {
+        key: "tls_handshake_timeout",
+        kind: Kind::Seconds,
+        doc: "How long it may take until a connection is encrypted",
+        read: |config, text| positive(text).map(|limit| config.tls_handshake_timeout = limit),
+        show: |config| in_seconds(config.tls_handshake_timeout),
+    },
+    Setting {
         key: "allow_plaintext",
         kind: Kind::Switch,
         doc: "Listen beyond loopback without TLS: behind a proxy that has it, or a private wire",
@@ -259,6 +266,13 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Jobs that the built-in runner works on at once",
         read: |config, text| small(text, 1..=1_024).map(|slots| config.local_slots = slots),
         show: |config| config.local_slots.to_string(),
+    },
+    Setting {
+        key: "strict_accounts",
+        kind: Kind::Switch,
+        doc: "Refuse work that is paid from an address that is no account of the identity yet",
+        read: |config, text| switch(text).map(|on| config.strict_accounts = on),
+        show: |config| config.strict_accounts.to_string(),
     },
     Setting {
         key: "max_body",

@@ -1,6 +1,7 @@
 //! The methods, one folder per mirrored system.
 
 pub mod core;
+pub mod dcp;
 
 use std::sync::LazyLock;
 
@@ -30,6 +31,9 @@ const NAMESPACES: &[&[Def]] = &[
     core::system::METHODS,
     core::system_stats::METHODS,
     core::system_backup::METHODS,
+    dcp::accounts::METHODS,
+    dcp::api_key::METHODS,
+    dcp::identity::METHODS,
 ];
 
 /// Every method, in publication order.

@@ -114,7 +114,8 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
-        self.run(cx, |cx| self.begin(cx, params, call, &mut None)).await
+        let answer = self.run(cx, |cx| self.begin(cx, params, call, &mut None)).await;
+        answer.map_err(|err| self.def.spec.worded(err))
     }
 
     /// The same for a REST request; `merged` makes one object of it where the method does not read
@@ -150,7 +151,8 @@ impl Entry {
             return Err(Error::params("", "not a subscription"));
         };
         let (app, grant, mut needed) = (cx.app.clone(), cx.grant.clone(), None);
-        let items = self.run(cx, |cx| self.begin(cx, params, open, &mut needed)).await?;
+        let answer = self.run(cx, |cx| self.begin(cx, params, open, &mut needed)).await;
+        let items = answer.map_err(|err| self.def.spec.worded(err))?;
         Ok(items.watched(Standing::new(app, grant, needed)))
     }
 

@@ -1,7 +1,7 @@
 //! Everything about a method that is not code.
 
-use super::{Access, RestStyle};
-use crate::Code;
+use super::{Access, Captures, RestFault, RestStyle};
+use crate::{Code, Error};
 
 /// Name, access rule, REST binding and documented errors of a method.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Spec {
     pub push: Option<Push>,
     /// Published with one parameter called `params`, as the seed document has it.
     pub single: bool,
+    /// How its face words refusals; none: as the core face does.
+    pub style: Option<&'static RestStyle>,
 }
 
 impl Spec {
@@ -33,6 +35,7 @@ impl Spec {
             errors: &[],
             push: None,
             single: false,
+            style: None,
         }
     }
 
@@ -59,12 +62,25 @@ impl Spec {
         self
     }
 
-    /// How its route reads requests and words its refusals, where not as the core face does.
+    /// How its route reads requests, and how refusals are worded on every transport, where not as
+    /// the core face does. To be called after [`Spec::rest`], if that is.
     pub const fn style(mut self, style: &'static RestStyle) -> Self {
+        self.style = Some(style);
         if let Some(rest) = &mut self.rest {
             rest.style = style;
         }
         self
+    }
+
+    /// An error in the words of the method's face.
+    pub(super) fn worded(&self, err: Error) -> Error {
+        let Some(style) = self.style.filter(|_| !matches!(err, Error::Refused(_))) else {
+            return err;
+        };
+        if let Error::Store(cause) = &err {
+            tracing::error!(error = %cause, "storage failed");
+        }
+        (style.refuse)(&RestFault::Error(&err), &Captures::default()).into()
     }
 
     /// Lists errors of its own.

@@ -1,5 +1,6 @@
 //! What things are and how they change: no I/O, no clock, no randomness.
 
+pub mod address;
 pub mod dag;
 pub mod environment;
 pub mod event;

@@ -2,8 +2,8 @@
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    HeaderValue, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS,
+    ACCESS_CONTROL_REQUEST_METHOD, HeaderValue, VARY,
 };
 use hyper::{Method, Request, StatusCode};
 
@@ -36,7 +36,9 @@ pub(super) fn preflight<B>(page: &Page, open: bool, request: &Request<B>) -> Opt
     let mut answer = http::empty(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HEADERS);
+    // A page that acts for nobody but itself may send what it likes.
+    let asked = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).filter(|_| open);
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.cloned().unwrap_or(HEADERS));
     headers.insert(ACCESS_CONTROL_MAX_AGE, REMEMBERED);
     Some(allow(page, open, answer))
 }

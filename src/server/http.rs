@@ -40,7 +40,9 @@ const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
 
 /// Answers one request.
 pub(super) async fn answer(link: Arc<Link>, mut request: Request<Incoming>) -> Answer {
-    let open = link.port == Port::Http && link.shared.routes.are_open_at(request.uri().path());
+    let path = request.uri().path();
+    let open = pages::is_open_at(path) || link.shared.routes.are_open_at(path);
+    let open = open && link.port == Port::Http;
     let page = match link.shared.sites.admit(&request, link.local, open) {
         Ok(page) => page,
         Err(turned) => return plain(turned.status, turned.reason),

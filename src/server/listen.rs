@@ -27,8 +27,6 @@ use crate::app::App;
 
 /// How long a request head may take, and how long a connection may idle between requests.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
-/// How long it may take until a connection is encrypted.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// The first byte that a client sends over TLS.
 const TLS_HANDSHAKE: u8 = 0x16;
 /// Largest request head, bytes.
@@ -137,8 +135,9 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
     let stream = match &link.shared.tls {
         None => Stream::Plain(stream),
         Some(tls) => {
+            let limit = link.shared.app.config.tls_handshake_timeout;
             let secured = tokio::select! {
-                secured = timeout(HANDSHAKE_LIMIT, Box::pin(secure(tls, stream))) => secured,
+                secured = timeout(limit, Box::pin(secure(tls, stream))) => secured,
                 () = &mut stopped => return,
                 _ = killed.changed() => return,
             };
@@ -161,7 +160,6 @@ async fn converse(link: Arc<Link>, stream: TcpStream) {
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(HEAD_BYTES)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
     tokio::pin!(serving);

@@ -22,9 +22,15 @@ const FRONT: &str = concat!(
     "Metrics     GET /metrics\n",
 );
 
+/// The compute face for its REST clients.
+const COMPUTE: &str = include_str!("../../specs/dcp-openapi.yaml");
+
 /// The page at this path, if there is one.
 pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answer> {
     let path = request.uri().path();
+    if is_open_at(path) {
+        return Some(compute_document(request));
+    }
     if !matches!(path, "/" | "/health" | "/livez" | "/ready" | "/readyz" | "/metrics") {
         return None;
     }
@@ -38,6 +44,21 @@ pub(super) async fn answer<B>(link: &Link, request: &Request<B>) -> Option<Answe
         "/metrics" => metrics(link),
         _ => ready(link).await,
     })
+}
+
+/// Whether pages of every site may read what is at this path.
+pub(super) fn is_open_at(path: &str) -> bool {
+    matches!(path, "/spec" | "/spec/")
+}
+
+/// The OpenAPI document of the compute face, where its clients look for it.
+fn compute_document<B>(request: &Request<B>) -> Answer {
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            http::typed(StatusCode::OK, "text/yaml; charset=utf-8", COMPUTE)
+        }
+        _ => http::other_verbs(&["GET"]),
+    }
 }
 
 fn metrics(link: &Link) -> Answer {

@@ -69,14 +69,16 @@ impl Routes {
     }
 
     /// Whether pages of every site may call what is at this path.
+    ///
+    /// So they may what would be there: a face that is open is so below its whole base path.
     pub(super) fn are_open_at(&self, path: &str) -> bool {
-        let path = path.strip_suffix('/').unwrap_or(path);
-        [&self.calls, &self.streams].iter().any(|tree| match tree.find("", path) {
-            Found::Route((_, rest), _) | Found::OtherVerbs { any: (_, rest), .. } => {
-                rest.style.any_origin
-            }
-            Found::Nothing => false,
-        })
+        self.style_at(path).is_some_and(|style| style.any_origin)
+    }
+
+    /// The style of the face that has this path, or would have it.
+    fn style_at(&self, path: &str) -> Option<&'static RestStyle> {
+        let nearest = self.calls.nearest(path).or_else(|| self.streams.nearest(path));
+        nearest.map(|(_, rest)| rest.style)
     }
 }
 
@@ -89,9 +91,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
             let refusal = (rest.style.refuse)(&RestFault::Verb(&verbs), &Captures(captures));
             return http::allowing(http::worded(&refusal), &verbs);
         }
-        Found::Nothing => {
-            return http::plain(StatusCode::NOT_FOUND, "there is nothing at this path");
-        }
+        Found::Nothing => return nothing_at(link, parts.uri.path()),
     };
     let style = rest.style;
     let cx = link.cx(&link.visitor(&parts.headers, &parts.extensions));
@@ -105,7 +105,10 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         let query = parts.uri.query().unwrap_or_default();
         let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
         return follow(link, cx, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
-            http::worded(&(style.refuse)(&RestFault::Error(&err), &request.captures))
+            http::worded(&match err {
+                Error::Refused(refusal) => *refusal,
+                err => (style.refuse)(&RestFault::Error(&err), &request.captures),
+            })
         });
     }
     let answer = match take(link, &parts, body, style).await {
@@ -132,6 +135,18 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
+    }
+}
+
+/// Says that there is no such path, in the words of the face that would have it.
+fn nothing_at(link: &Link, path: &str) -> Answer {
+    match link.shared.routes.style_at(path) {
+        // Only a face that has a base path to itself speaks for all that is below.
+        Some(style) if style.any_origin => {
+            let err = Error::NotFound { kind: "path", id: path.to_owned() };
+            http::worded(&(style.refuse)(&RestFault::Error(&err), &Captures::default()))
+        }
+        _ => http::plain(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
 }
 

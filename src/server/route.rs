@@ -71,6 +71,24 @@ impl<T> Tree<T> {
         Found::OtherVerbs { verbs, any: target, captures }
     }
 
+    /// Some route that begins as a path does, as far as that leads; none where not even its first
+    /// segment does.
+    pub(super) fn nearest(&self, path: &str) -> Option<&T> {
+        let mut at = self;
+        for segment in segments(path) {
+            match at.fixed.get(segment).or(at.captured.as_deref()) {
+                Some(next) => at = next,
+                None => break,
+            }
+        }
+        if std::ptr::eq(at, self) { None } else { at.any() }
+    }
+
+    fn any(&self) -> Option<&T> {
+        let here = self.here.first().map(|(_, _, target)| target);
+        here.or_else(|| self.fixed.values().chain(self.captured.as_deref()).find_map(Self::any))
+    }
+
     fn descend<'a, 'p>(&'a self, path: &[&'p str], values: &mut Vec<&'p str>) -> Option<&'a Self> {
         let Some((first, rest)) = path.split_first() else {
             return (!self.here.is_empty()).then_some(self);
@@ -126,5 +144,16 @@ mod tests {
         for path in ["/jobs", "/jobs/", "/jobs/7/8", "/", "", "/x", "/jobs/last/3"] {
             assert_eq!(tree.find("GET", path), Found::Nothing, "{path}");
         }
+    }
+
+    #[test]
+    fn the_nearest_route_is_one_that_begins_alike() {
+        let mut tree = tree();
+        assert!(tree.insert("GET", "/other/x", 9));
+        assert_eq!(tree.nearest("/other/y/z"), Some(&9));
+        assert_eq!(tree.nearest("/jobs/7/nothing"), Some(&1));
+        assert!(tree.nearest("/jobs").is_some());
+        assert_eq!(tree.nearest("/nothing"), None);
+        assert_eq!(tree.nearest(""), None);
     }
 }

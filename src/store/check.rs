@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::core::Core;
+use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACTIVE, ALL, ATTEMPTS, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, JOBS, MESSAGE_RUNS,
-    MESSAGES, TASKS,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE,
+    IDENTITIES, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, TASKS,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -104,6 +105,12 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     refers.all(IDEMPOTENCY, IDEMPOTENCY_AGE, |(context, digest), row| {
         Some((row.at, *context, *digest))
     })?;
+    refers.all(ACCOUNTS, IDENTITIES, |(identity, _), _| Some(*identity))?;
+    refers.all(ACCOUNT_INDEX, ACCOUNTS, |(identity, ..), number| Some((*identity, *number)))?;
+    refers.all(ACCOUNTS, ACCOUNT_INDEX, |(identity, _), row| {
+        Some((*identity, ACCOUNT_BY_ADDRESS, row.address.to_string()))
+    })?;
+    refers.all(KEYSTORE_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };

@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use crate::model::address::Address;
+
 /// Room for every key of numbers; only names need the heap.
 const INLINE: usize = 30;
 
@@ -143,7 +145,7 @@ macro_rules! integer {
 integer!(u8 u32 u64);
 
 /// A digest.
-impl Key for [u8; 16] {
+impl<const N: usize> Key for [u8; N] {
     fn encode(&self, out: &mut KeyBytes) {
         out.extend_from_slice(self);
     }
@@ -151,6 +153,15 @@ impl Key for [u8; 16] {
         let (head, tail) = bytes.split_first_chunk()?;
         *bytes = tail;
         Some(*head)
+    }
+}
+
+impl Key for Address {
+    fn encode(&self, out: &mut KeyBytes) {
+        self.0.encode(out);
+    }
+    fn decode(bytes: &mut &[u8]) -> Option<Self> {
+        Key::decode(bytes).map(Self)
     }
 }
 

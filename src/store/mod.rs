@@ -23,6 +23,7 @@ mod rebuild;
 mod record;
 mod row;
 mod row_access;
+mod row_identity;
 mod segment;
 mod state;
 mod table;
@@ -52,6 +53,7 @@ use parking_lot::Mutex;
 pub use rebuild::{compact, rebuild};
 pub use row::*;
 pub use row_access::{ApiKeyRow, SessionRow, TokenRow};
+pub use row_identity::*;
 pub use table::*;
 pub use tx::{Draft, Tx};
 

@@ -11,8 +11,10 @@ use super::row::{
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
 use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
+use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::Triple;
+use crate::model::address::Address;
 
 /// Contexts by id.
 pub const CONTEXTS: Table<u32, ContextRow> = Table::new(b'c', "contexts");
@@ -44,6 +46,14 @@ pub const IDEMPOTENCY: Table<(u32, [u8; 16]), IdempotencyRow> = Table::new(b'i',
 pub const IDEMPOTENCY_AGE: Table<(u64, u32, [u8; 16]), ()> = Table::new(b'I', "idempotency age");
 /// When readiness was last proved by a commit, milliseconds since the Unix epoch.
 pub const PROBES: Table<u32, u64> = Table::new(b'z', "probes");
+/// Identities of the compute face that have accounts or API keys.
+pub const IDENTITIES: Table<Address, IdentityRow> = Table::new(b'b', "identities");
+/// Payment accounts by identity and number, in order of creation.
+pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accounts");
+/// The same by what they can be found by: [`ACCOUNT_BY_ADDRESS`] or [`ACCOUNT_BY_NAME`].
+pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
+/// API keys by the SHA-256 digest of their digits.
+pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
 
 /// Operators' tokens by the first half of their digest.
 pub const OPERATOR_TOKENS: Table<[u8; 16], TokenRow> = Table::new(b'o', "operator tokens");
@@ -72,6 +82,10 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(OPERATOR_TOKENS),
     AnyTable::of(SESSIONS),
     AnyTable::of(API_KEYS),
+    AnyTable::of(IDENTITIES),
+    AnyTable::of(ACCOUNTS),
+    AnyTable::of(ACCOUNT_INDEX),
+    AnyTable::of(KEYSTORE_KEYS),
 ];
 
 /// A name for a slice of the key space.

@@ -18,14 +18,14 @@ static PAGES: Semaphore = Semaphore::const_new(16);
 static WHOLES: Semaphore = Semaphore::const_new(2);
 
 /// Runs a read of a page's length beside the threads that serve connections.
-pub(super) async fn aside<T: Send + 'static>(
+pub(in crate::face) async fn aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     run(&PAGES, read).await
 }
 
 /// The same for a read whose length only the data bound.
-pub(super) async fn far_aside<T: Send + 'static>(
+pub(in crate::face) async fn far_aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     run(&WHOLES, read).await

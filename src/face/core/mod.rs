@@ -2,7 +2,7 @@
 
 pub mod actor;
 pub mod api_key;
-mod aside;
+pub(in crate::face) mod aside;
 pub mod audit;
 pub mod auth;
 mod bounds;
