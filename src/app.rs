@@ -9,8 +9,10 @@ use tokio::sync::watch;
 
 use crate::Result;
 use crate::access::{Grant, Keeper, Role, Seen, Visitor};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engine::Engine;
+use crate::identity::NodeKey;
+use crate::limiter::Limiter;
 use crate::model::Millis;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
@@ -34,6 +36,10 @@ pub struct App {
     pub metrics: Metrics,
     /// Where HTTP and WebSocket are really answered, once they are.
     pub addresses: OnceLock<(SocketAddr, SocketAddr)>,
+    /// This node's key.
+    pub node: NodeKey,
+    /// What the directory keeps in memory.
+    pub directory: Directory,
     /// Turns true when a graceful stop begins.
     pub stopping: watch::Sender<bool>,
 }
@@ -51,6 +57,8 @@ impl App {
             events_keep_age: config.events_keep_age,
         };
         let store = Arc::new(Store::open(options)?);
+        let node = NodeKey::of_dir(&config.data_dir)?;
+        let directory = Directory::new(&config.directory);
         let now: fn() -> Millis = wall_clock;
         let keeper = Keeper::open(&store, &config)?;
         let metrics = Metrics::default();
@@ -66,8 +74,26 @@ impl App {
             started_at: now(),
             metrics,
             addresses: OnceLock::new(),
+            node,
+            directory,
             stopping: watch::Sender::new(false),
         }))
+    }
+}
+
+/// What the directory keeps in memory.
+#[derive(Debug)]
+pub struct Directory {
+    /// How often each node may write.
+    pub budgets: Limiter<[u8; 32]>,
+    /// The position of the last statement accepted since the start.
+    pub latest: AtomicU64,
+}
+
+impl Directory {
+    fn new(config: &config::Directory) -> Self {
+        let budgets = Limiter::every(config.budget_refill, config.budget);
+        Self { budgets, latest: AtomicU64::new(0) }
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! - [`error`]: the codes of the wire and what maps to them
 //! - [`model`]: what things are and how they change; pure
+//! - [`identity`]: keys, signatures, and the bytes that are signed
 //! - [`store`]: tables, batches and the event log over a journal and sled
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
@@ -25,6 +26,7 @@ pub mod config;
 pub mod engine;
 pub mod error;
 pub mod face;
+pub mod identity;
 pub mod limiter;
 pub mod method;
 pub mod model;

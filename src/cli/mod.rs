@@ -5,10 +5,13 @@
 //! - [`output`]: data for people or programs, on stdout
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
-//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`token`], [`bench`]: the commands named so
+//! - [`key`], [`adv`]: this node's key, and what it publishes
+//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`token`], [`bench`]: the commands
+//!   named so
 //! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
 //! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
+mod adv;
 mod arguments;
 mod bench;
 mod command;
@@ -19,6 +22,7 @@ mod flow_file;
 mod flow_inputs;
 mod flow_plan;
 mod flow_run;
+mod key;
 mod local;
 mod methods;
 mod output;
@@ -71,6 +75,8 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("db", _) => data::maintain(matches),
         ("bench", _) => bench::bench(matches),
         ("completions", _) => command::completions(matches),
+        ("key", _) => key::key(matches),
+        ("adv", Some("publish")) => adv::publish(matches),
         ("flow", Some("submit")) => flow::submit(matches),
         ("token", Some(action)) => token::run(action, matches),
         (namespace, _) => methods::by_name(namespace, matches),

@@ -70,15 +70,26 @@ impl Address {
         Ok(Self { inside: None, url, trust: trust(matches)?, timeout, secret: secret(matches)? })
     }
 
+    /// The same with what proves who calls.
+    pub(super) fn showing(mut self, secret: Option<Secret>) -> Self {
+        self.secret = secret;
+        self
+    }
+
     /// Whether somebody said where it is.
     pub(super) fn is_named(&self) -> bool {
         self.url.is_some()
     }
 
     /// The same elsewhere.
-    pub(super) fn at(mut self, url: String) -> Self {
+    pub(super) fn moved_to(mut self, url: String) -> Self {
         self.url = Some(url);
         self
+    }
+
+    /// At a URL.
+    pub(super) fn at(url: &str, trust: Trust, timeout: Duration) -> Self {
+        Self { inside: None, url: Some(url.to_owned()), trust, timeout, secret: None }
     }
 
     /// In this process.
@@ -228,7 +239,7 @@ fn inside(app: &Arc<App>) -> Cx {
 /// A notification the way it would come over the wire.
 fn read(note: Note) -> Option<Value> {
     match note {
-        Note::Item(json) | Note::At(_, json) => serde_json::from_str(json.get()).ok(),
+        Note::Item(json) | Note::Placed { json, .. } => serde_json::from_str(json.get()).ok(),
         Note::Event(event) => serde_json::from_str(event.raw().get()).ok(),
         Note::Lagged => Some(json!({ "lagged": {} })),
     }

@@ -30,7 +30,7 @@ pub(super) fn run(action: &str, matches: &ArgMatches) -> Result {
         }
         match inside(config.clone(), &method, params.clone()).await {
             Err(failure) if failure.exit == Exit::Conflict && failure.code.is_none() => {
-                let address = address.at(running(&config.data_dir).ok_or(failure)?);
+                let address = address.moved_to(running(&config.data_dir).ok_or(failure)?);
                 address.connect().await?.call(&method, params).await
             }
             done => done,

@@ -1,5 +1,6 @@
 //! One configuration: flags over environment over file over defaults, checked once.
 
+mod directory;
 mod layers;
 mod setting;
 mod transport;
@@ -10,6 +11,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use directory::{Directory, OwnAdvertisement};
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 pub use transport::{Hosts, Origins, RateLimit, WebOrigin};
@@ -64,6 +66,11 @@ pub struct Config {
     pub runner_grace: Duration,
     /// Serve runners with `local: true` in this process.
     pub local_runner: bool,
+    /// Call work functions of the public compute group in this process, and nothing else unless
+    /// `local_runner` says so.
+    pub js_runner: bool,
+    /// Memory that a work function in JavaScript may take, bytes.
+    pub js_memory_bytes: u64,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
     /// Only payment accounts that are known already may be named by address.
@@ -80,6 +87,8 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Bound on a graceful stop.
     pub drain_timeout: Duration,
+    /// What the directory accepts and keeps.
+    pub directory: Directory,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or directives such as `info,muster::engine=debug`.
@@ -112,6 +121,8 @@ impl Default for Config {
             slow_reader_timeout: Duration::from_secs(10),
             runner_grace: Duration::from_secs(30),
             local_runner: false,
+            js_runner: false,
+            js_memory_bytes: 256 << 20,
             local_slots: 2,
             strict_accounts: false,
             max_body_bytes: 10 << 20,
@@ -120,6 +131,7 @@ impl Default for Config {
             max_subscriptions: 1_024,
             max_in_flight: 256,
             drain_timeout: Duration::from_secs(10),
+            directory: Directory::default(),
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),
         }

@@ -2,16 +2,16 @@
 
 use std::num::NonZeroU32;
 
-use super::Config;
 use super::transport::{Hosts, Origins, RateLimit};
 use super::value::{
     bytes, in_seconds, ip, level, number, optional_path, path, port, positive, seconds, shown,
     small, switch,
 };
+use super::{Config, directory};
 use crate::telemetry::LogFormat;
 
 /// One setting.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Setting {
     /// Its name in the file.
     pub key: &'static str,
@@ -89,7 +89,26 @@ impl Setting {
 }
 
 /// All settings, in the order in which help and `muster config` show them.
-pub const SETTINGS: &[Setting] = &[
+pub const SETTINGS: &[Setting] =
+    &joined::<{ CORE.len() + directory::SETTINGS.len() }>(&[CORE, directory::SETTINGS]);
+
+/// Puts lists together.
+#[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which checks it")]
+const fn joined<const N: usize>(lists: &[&[Setting]]) -> [Setting; N] {
+    let mut all = [CORE[0]; N];
+    let (mut list, mut from, mut to) = (0, 0, 0);
+    while to < N {
+        if from == lists[list].len() {
+            (list, from) = (list + 1, 0);
+        } else {
+            all[to] = lists[list][from];
+            (from, to) = (from + 1, to + 1);
+        }
+    }
+    all
+}
+
+const CORE: &[Setting] = &[
     Setting {
         key: "api_http_ip",
         kind: Kind::Ip,
@@ -259,6 +278,22 @@ pub const SETTINGS: &[Setting] = &[
         doc: "Serve runners with `local: true` in this process",
         read: |config, text| switch(text).map(|on| config.local_runner = on),
         show: |config| config.local_runner.to_string(),
+    },
+    Setting {
+        key: "js_runner",
+        kind: Kind::Switch,
+        doc: "Call work functions of the public compute group in this process",
+        read: |config, text| switch(text).map(|on| config.js_runner = on),
+        show: |config| config.js_runner.to_string(),
+    },
+    Setting {
+        key: "js_memory",
+        kind: Kind::Bytes,
+        doc: "Memory that a work function in JavaScript may take",
+        read: |config, text| {
+            bytes(text, 1 << 20..=1 << 40).map(|most| config.js_memory_bytes = most)
+        },
+        show: |config| config.js_memory_bytes.to_string(),
     },
     Setting {
         key: "local_slots",

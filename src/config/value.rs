@@ -92,6 +92,12 @@ pub(super) fn level(text: &str) -> Result<String, String> {
     }
 }
 
+/// Texts between commas.
+pub(super) fn list(text: &str) -> Vec<String> {
+    let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

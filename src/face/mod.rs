@@ -1,5 +1,6 @@
 //! The methods, one folder per mirrored system.
 
+pub mod adv;
 pub mod core;
 pub mod dcp;
 
@@ -34,6 +35,10 @@ const NAMESPACES: &[&[Def]] = &[
     dcp::accounts::METHODS,
     dcp::api_key::METHODS,
     dcp::identity::METHODS,
+    adv::get::METHODS,
+    adv::put::METHODS,
+    adv::list::METHODS,
+    adv::subscribe::METHODS,
 ];
 
 /// Every method, in publication order.

@@ -21,8 +21,13 @@ pub enum Note {
     Item(Json),
     /// An event; its text is rendered once for all who are told of it.
     Event(Arc<Logged>),
-    /// An item made of an event, with its position in the log.
-    At(u64, Json),
+    /// An item at a position of its own, which is not that of an event.
+    Placed {
+        /// Where it is; what [`Items::last_words`] is given when nothing comes after it.
+        position: u64,
+        /// What is sent.
+        json: Json,
+    },
     /// The position has fallen out of the log: the server says so, as the last notification.
     Lagged,
 }
@@ -38,7 +43,12 @@ pub struct Items {
     pub(crate) winds_down: bool,
     /// What is said last when whoever follows may not any more; its argument is the reason.
     farewell: fn(&str) -> Option<Note>,
+    /// What a reader that is too slow is told last; in the words of the event log when left out.
+    pub(crate) last_words: Option<LastWords>,
 }
+
+/// What a reader is told that was last sent this position.
+pub(crate) type LastWords = Box<dyn Fn(u64) -> Option<Json> + Send + Sync>;
 
 impl std::fmt::Debug for Items {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,12 +60,18 @@ impl Items {
     /// Items without a position in the log.
     pub fn new<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Self {
         let notes = items.filter_map(|item| ready(json(&item).ok().map(Note::Item)));
-        Self { notes: notes.boxed(), position: None, winds_down: false, farewell }
+        Self { notes: notes.boxed(), position: None, winds_down: false, last_words: None, farewell }
     }
 
     /// Events after `position`, and whatever else is to be sent between them.
     pub fn notes(position: u64, notes: impl Stream<Item = Note> + Send + 'static) -> Self {
-        Self { notes: notes.boxed(), position: Some(position), winds_down: false, farewell }
+        Self {
+            notes: notes.boxed(),
+            position: Some(position),
+            winds_down: false,
+            last_words: None,
+            farewell,
+        }
     }
 
     /// Says something of its own last when whoever follows may not any more, instead of
@@ -71,7 +87,7 @@ impl Items {
     pub fn retain(mut self, admit: impl Fn(&Logged) -> bool + Send + 'static) -> Self {
         let passes = move |note: &Note| match note {
             Note::Event(event) => admit(event),
-            Note::Item(_) | Note::At(..) | Note::Lagged => true,
+            Note::Item(_) | Note::Placed { .. } | Note::Lagged => true,
         };
         self.notes = self.notes.filter(move |note| ready(passes(note))).boxed();
         self
@@ -80,6 +96,16 @@ impl Items {
     /// Ends when whoever follows may not any more.
     pub(super) fn watched(mut self, standing: Standing) -> Self {
         self.notes = standing.watch(self.notes, self.farewell);
+        self
+    }
+
+    /// Words what a reader that is too slow is told last, given the position it was last sent.
+    #[must_use]
+    pub fn last_words(
+        mut self,
+        words: impl Fn(u64) -> Option<Json> + Send + Sync + 'static,
+    ) -> Self {
+        self.last_words = Some(Box::new(words));
         self
     }
 

@@ -18,6 +18,7 @@ use std::future::Future;
 pub use access::Access;
 pub use codegen::{codegen_document, codegen_name};
 pub use entry::{Def, Entry, Json, Run};
+pub(crate) use feed::LastWords;
 pub use feed::{Items, Note, feed};
 pub use openapi::{openapi_at, openapi_document};
 pub use openrpc::{document, with_servers};

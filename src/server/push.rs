@@ -14,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use super::link::Link;
 use super::socket::LAST_CHANCE;
 use crate::app::Cx;
-use crate::method::{Entry, Items, Note};
+use crate::method::{Entry, Items, LastWords, Note};
 
 /// Opens a subscription and sends what it has to say until it, its reader or the server ends.
 pub(super) async fn serve(
@@ -29,7 +29,7 @@ pub(super) async fn serve(
         Ok(items) => items,
         Err(err) => return pending.reject(ErrorObjectOwned::from(err)).await,
     };
-    let Items { notes, position, winds_down, .. } = items;
+    let Items { notes, position, winds_down, last_words, .. } = items;
     let winding = winds_down.then(|| Winding::new(&link));
     let counted = Counted::new(Arc::clone(&link));
     let Ok(sink) = pending.accept().await else { return };
@@ -38,7 +38,7 @@ pub(super) async fn serve(
     if lagged {
         link.shared.app.metrics.subscriptions_lagged.inc();
         drop((counted, winding));
-        push.last_words().await;
+        push.last_words(last_words.as_ref()).await;
         return;
     }
     // Its place is free again once it is not counted any more.
@@ -84,7 +84,9 @@ impl Push<'_> {
                 };
                 let (seq, sent) = match &note {
                     Some(Note::Item(json)) => (None, self.send(json).await),
-                    Some(Note::At(seq, json)) => (Some(*seq), self.send(json).await),
+                    Some(Note::Placed { position, json }) => {
+                        (Some(*position), self.send(json).await)
+                    }
                     Some(Note::Event(event)) => (Some(event.seq), self.send(event.raw()).await),
                     Some(Note::Lagged) => break true,
                     None => break false,
@@ -135,11 +137,13 @@ impl Push<'_> {
     }
 
     /// Tells a reader that is too slow where it stands, should it come back in time.
-    async fn last_words(self) {
+    async fn last_words(self, words: Option<&LastWords>) {
         let Some(last) = self.last else { return };
-        let Ok(text) = to_raw_value(&serde_json::json!({ "lagged": { "last_seq": last } })) else {
-            return;
+        let text = match words {
+            Some(words) => words(last),
+            None => to_raw_value(&serde_json::json!({ "lagged": { "last_seq": last } })).ok(),
         };
+        let Some(text) = text else { return };
         let Some(message) = self.notification(&text) else { return };
         let limit = self.link.shared.app.config.slow_reader_timeout + LAST_CHANCE;
         // A socket that takes nothing for so long is closed.

@@ -50,7 +50,7 @@ impl Routes {
 
     /// Finds the route of a request: a subscription's where events are asked for, or where there is
     /// nothing else at that path.
-    fn find<'a>(&'a self, parts: &'a Parts) -> Found<'a, (&'static Entry, Rest)> {
+    pub(super) fn find<'a>(&'a self, parts: &'a Parts) -> Found<'a, (&'static Entry, Rest)> {
         let (verb, path) = (parts.method.as_str(), parts.uri.path());
         let stream = self.streams.find(verb, path);
         if matches!(stream, Found::Route(..)) && sse::is_asked_for(&parts.headers) {
@@ -119,7 +119,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
                 media_type: parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()),
                 body,
             };
-            let merged = |request: &RestRequest<'_>| params(entry, request);
+            let merged = |request: &RestRequest<'_>| merged(entry, request);
             let answer = entry.call_rest(cx, &request, merged).await;
             answer.map_err(|err| match err {
                 Error::Refused(refusal) => *refusal,
@@ -158,7 +158,7 @@ async fn follow(
     headers: &HeaderMap,
     request: &RestRequest<'_>,
 ) -> Result<Answer> {
-    let mut params: Map<String, Value> = serde_json::from_str(&params(entry, request)?)
+    let mut params: Map<String, Value> = serde_json::from_str(&merged(entry, request)?)
         .map_err(|err| Error::Bug(format!("merged params: {err}")))?;
     if let Some(last) = sse::last_event_id(headers)?
         && entry.shape.field("since").is_some()
@@ -205,7 +205,7 @@ async fn take(
 }
 
 /// Merges body, query and path into the text of one object; the later wins.
-fn params(entry: &Entry, request: &RestRequest<'_>) -> Result<String> {
+pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String> {
     let body = std::str::from_utf8(&request.body)
         .map_err(|_| Error::params("", "the body is not UTF-8"))?;
     let body = if body.trim_ascii().is_empty() { "{}" } else { body };
@@ -291,7 +291,8 @@ mod tests {
 
     fn merged(body: &str, query: &str, captures: &[(&str, &str)]) -> Value {
         let entry = face::entries().iter().find(|e| e.def.spec.name == "rpc.discover").unwrap();
-        serde_json::from_str(&params(entry, &request(body, query, captures)).unwrap()).unwrap()
+        serde_json::from_str(&super::merged(entry, &request(body, query, captures)).unwrap())
+            .unwrap()
     }
 
     fn request<'a>(body: &str, query: &'a str, captures: &[(&'a str, &'a str)]) -> RestRequest<'a> {
@@ -310,8 +311,8 @@ mod tests {
     #[test]
     fn what_is_no_object_or_comes_twice_is_refused() {
         let entry = &face::entries()[0];
-        assert!(params(entry, &request("[1]", "", &[])).is_err());
-        assert!(params(entry, &request("{}", "a=1&a=2", &[])).is_err());
-        assert!(params(entry, &request("{}", "", &[("id", "%ff")])).is_err());
+        assert!(super::merged(entry, &request("[1]", "", &[])).is_err());
+        assert!(super::merged(entry, &request("{}", "a=1&a=2", &[])).is_err());
+        assert!(super::merged(entry, &request("{}", "", &[("id", "%ff")])).is_err());
     }
 }

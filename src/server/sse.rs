@@ -21,7 +21,7 @@ use super::link::Link;
 use super::listen;
 use super::push::Counted;
 use crate::app::Cx;
-use crate::method::{Entry, Items, Note};
+use crate::method::{Entry, Items, LastWords, Note};
 use crate::{Error, Result};
 
 /// The body of a stream of events.
@@ -65,10 +65,11 @@ pub(super) async fn answer(
     entry: &Entry,
     params: &str,
 ) -> Result<Answer> {
-    let Items { notes, position, .. } = entry.open(cx, params).await?;
+    let Items { notes, position, last_words, .. } = entry.open(cx, params).await?;
     let feed = Feed {
         notes,
         last: position,
+        last_words,
         stopped: listen::stopped(&link.shared.app).boxed(),
         ended: false,
         _counted: Counted::new(Arc::clone(link)),
@@ -92,6 +93,7 @@ struct Feed {
     notes: BoxStream<'static, Note>,
     /// The last position sent, or that it started from.
     last: Option<u64>,
+    last_words: Option<LastWords>,
     stopped: BoxFuture<'static, ()>,
     ended: bool,
     _counted: Counted,
@@ -109,9 +111,9 @@ impl Feed {
         };
         Some(match note {
             Note::Item(json) => framed(None, None, json.get()),
-            Note::At(seq, json) => {
-                self.last = Some(seq);
-                framed(Some(seq), None, json.get())
+            Note::Placed { position, json } => {
+                self.last = Some(position);
+                framed(Some(position), None, json.get())
             }
             Note::Event(event) => {
                 self.last = Some(event.seq);
@@ -120,7 +122,11 @@ impl Feed {
             Note::Lagged => {
                 self.ended = true;
                 let last = self.last.unwrap_or_default();
-                let text = serde_json::json!({ "lagged": { "last_seq": last } }).to_string();
+                let words = self.last_words.as_ref().and_then(|words| words(last));
+                let words = words.map(|words| words.get().to_owned());
+                let text = words.unwrap_or_else(|| {
+                    serde_json::json!({ "lagged": { "last_seq": last } }).to_string()
+                });
                 framed(None, Some("lagged"), &text)
             }
         })

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::core::Core;
 use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, FLOW_RUNS, FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE,
-    IDENTITIES, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, TASKS,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, FEDERATIONS, FLOW_RUNS, FLOWS, IDEMPOTENCY,
+    IDEMPOTENCY_AGE, IDENTITIES, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES, NODES, NODES_DUE,
+    STATEMENTS, TASKS,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -111,12 +112,24 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
         Some((*identity, ACCOUNT_BY_ADDRESS, row.address.to_string()))
     })?;
     refers.all(KEYSTORE_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
+    directory(refers)?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };
     refers.all(ACTIVE, FLOWS, |row, ()| key(0, row).map(|(context, _, id)| (context, id)))?;
     refers.all(ACTIVE, MESSAGES, |row, ()| key(1, row))?;
     refers.all(ACTIVE, JOBS, |row, ()| key(2, row))
+}
+
+fn directory(refers: &mut Refers<'_>) -> Result<(), StoreError> {
+    refers.all(NODES, STATEMENTS, |_, node| node.position)?;
+    refers.all(STATEMENTS, NODES, |_, statement| Some(statement.node))?;
+    refers.all(FEDERATIONS, STATEMENTS, |(_, position), ()| Some(*position))?;
+    refers.all(NODES_DUE, NODES, |(_, node), ()| Some(*node))?;
+    refers.all(NODES, NODES_DUE, |key, node| {
+        let due = if node.position.is_some() { node.expires_at } else { node.forget_at };
+        Some((due, *key))
+    })
 }
 
 struct Refers<'c> {

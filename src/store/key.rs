@@ -144,7 +144,7 @@ macro_rules! integer {
 }
 integer!(u8 u32 u64);
 
-/// A digest.
+/// A digest, or a public key.
 impl<const N: usize> Key for [u8; N] {
     fn encode(&self, out: &mut KeyBytes) {
         out.extend_from_slice(self);

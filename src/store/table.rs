@@ -11,10 +11,11 @@ use super::row::{
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
 use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
+use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
 use super::{Key, KeyBytes, StoreError};
-use crate::model::Triple;
 use crate::model::address::Address;
+use crate::model::{Millis, Triple};
 
 /// Contexts by id.
 pub const CONTEXTS: Table<u32, ContextRow> = Table::new(b'c', "contexts");
@@ -54,6 +55,16 @@ pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accoun
 pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
 /// API keys by the SHA-256 digest of their digits.
 pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
+/// Nodes that publish in the directory, by key.
+pub const NODES: Table<[u8; 32], NodeRow> = Table::new(b'd', "nodes");
+/// Current statements of nodes, in the order in which they were accepted.
+pub const STATEMENTS: Table<u64, StatementRow> = Table::new(b'D', "statements");
+/// The same by digest of the federation.
+pub const FEDERATIONS: Table<([u8; 16], u64), ()> = Table::new(b'E', "federations");
+/// When something of a node ends: its statement, or else what is left of it.
+pub const NODES_DUE: Table<(Millis, [u8; 32]), ()> = Table::new(b'e', "nodes due");
+/// What the directory counts; one row.
+pub const DIRECTORY: Table<u8, DirectoryRow> = Table::new(b'h', "directory");
 
 /// Operators' tokens by the first half of their digest.
 pub const OPERATOR_TOKENS: Table<[u8; 16], TokenRow> = Table::new(b'o', "operator tokens");
@@ -86,6 +97,11 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
     AnyTable::of(KEYSTORE_KEYS),
+    AnyTable::of(NODES),
+    AnyTable::of(STATEMENTS),
+    AnyTable::of(FEDERATIONS),
+    AnyTable::of(NODES_DUE),
+    AnyTable::of(DIRECTORY),
 ];
 
 /// A name for a slice of the key space.

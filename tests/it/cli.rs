@@ -349,3 +349,61 @@ fn completions_know_the_methods() {
     let script = Place::new().run(&["completions", "bash"]).passes();
     assert!(script.contains("--context-id") && script.contains("--local-runner"));
 }
+
+#[test]
+fn a_node_shows_its_key_signs_verifies_and_publishes_itself() {
+    let place = Place::new();
+    place.run(&["key", "show"]).fails(3, "the first start of the coordinator");
+    let own = ["--adv-endpoints", "wss://own.example/peer", "--adv-federation", "fed:own"];
+    let server = place.serve(&own);
+    let url = ["--json", "--url", &server.http];
+    let ask = |args: &[&str]| -> Value {
+        serde_json::from_str(&place.run(&[args, &url].concat()).passes()).unwrap()
+    };
+    let shown: Value =
+        serde_json::from_str(&place.run(&["key", "show", "--json"]).passes()).unwrap();
+    let id = shown["node_id"].as_str().unwrap();
+    assert_eq!(ask(&["system", "info"])["node_id"], id);
+    // It publishes itself as soon as it runs.
+    let published = (0..200).find_map(|_| {
+        let ran = place.run(&[&["adv", "get", "--node-id", id][..], &url].concat());
+        (ran.code == Some(0)).then_some(ran.out)
+    });
+    let published: Value = serde_json::from_str(&published.unwrap()).unwrap();
+    assert_eq!(published["endpoints"][0]["endpoint/url"], "wss://own.example/peer");
+    let file = place.write("own.json", &published.to_string());
+    let form = ["--form", "cbor", "--domain", "node-advertisement.v1"];
+    place.run(&[&["key", "verify", &file][..], &form].concat()).passes();
+    let bent = place.write("bent.json", &published.to_string().replace("fed:own", "fed:not"));
+    place.run(&[&["key", "verify", &bent][..], &form].concat()).fails(4, "not good");
+    let again = place.run(&[&["key", "sign", &bent][..], &form].concat()).passes();
+    let again = place.write("again.json", &again);
+    let by = ["--key", shown["public"].as_str().unwrap()];
+    place.run(&[&["key", "verify", &again][..], &by, &form].concat()).passes();
+    let text = place.run(&["key", "sign", &file]).passes();
+    place.run(&["key", "verify", &file, "--signature", text.trim()]).passes();
+    place.run(&["key", "verify", &bent, "--signature", text.trim()]).fails(4, "not good");
+    let receipt = ask(&["adv", "publish", "--endpoint", "wss://two.example"]);
+    assert_eq!((&receipt["status"], &receipt["node/id"]), (&json!("stored"), &json!(id)));
+    let old = ["adv", "publish", "--endpoint", "wss://x.example", "--sequence", "1"];
+    place.run(&[&old[..], &url].concat()).fails(5, "stale-sequence");
+    // What was answered survives a kill, and so do numbers and cursors.
+    let before = ask(&["adv", "list"]);
+    server.send(Signal::SIGKILL);
+    server.ends();
+    let server = place.serve(&[]);
+    let url = ["--json", "--url", &server.http];
+    let after = place.run(&[&["adv", "list"][..], &url].concat()).passes();
+    assert_eq!(serde_json::from_str::<Value>(&after).unwrap(), before);
+    let since = before["next"].as_str().unwrap();
+    let rest = place.run(&[&["adv", "list", "--since", since][..], &url].concat()).passes();
+    let rest: Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!(rest, json!({ "items": [], "next": since, "max-items": 100 }));
+    place.run(&[&old[..], &url].concat()).fails(5, "stale-sequence");
+    drop(server);
+    use std::os::unix::fs::PermissionsExt;
+    let key = place.path("muster-data/node.key");
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    place.run(&["serve"]).fails(1, "chmod 600");
+    place.run(&["key", "show"]).fails(4, "chmod 600");
+}

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::LazyLock;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -17,6 +18,11 @@ static PAGES: Semaphore = Semaphore::const_new(16);
 /// Whole flows that are read at once; a large one takes hundreds of megabytes.
 static WHOLES: Semaphore = Semaphore::const_new(2);
 
+/// Computations that run at once: more would only wait for each other.
+static COMPUTATIONS: LazyLock<Semaphore> = LazyLock::new(|| {
+    Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get))
+});
+
 /// Runs a read of a page's length beside the threads that serve connections.
 pub(in crate::face) async fn aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
@@ -29,6 +35,13 @@ pub(in crate::face) async fn far_aside<T: Send + 'static>(
     read: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     run(&WHOLES, read).await
+}
+
+/// Runs what needs a processor, and little else, such as the check of a signature.
+pub(in crate::face) async fn computed_aside<T: Send + 'static>(
+    compute: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    run(&COMPUTATIONS, compute).await
 }
 
 async fn run<T: Send + 'static>(

@@ -216,10 +216,10 @@ fn shown(note: Note) -> Note {
         text.map_err(|err| Error::Bug(err.to_string()))
     });
     match entry {
-        Ok(text) => Note::At(event.seq, text),
+        Ok(json) => Note::Placed { position: event.seq, json },
         Err(err) => {
             tracing::error!(error = %err, seq = event.seq, "an event cannot be shown");
-            Note::At(event.seq, RawValue::NULL.to_owned())
+            Note::Placed { position: event.seq, json: RawValue::NULL.to_owned() }
         }
     }
 }

@@ -192,7 +192,7 @@ mod tests {
             .iter()
             .filter_map(|note| match note {
                 Note::Item(json) => Some(json.get()),
-                Note::At(..) | Note::Event(_) | Note::Lagged => None,
+                Note::Event(_) | Note::Placed { .. } | Note::Lagged => None,
             })
             .collect();
         assert_eq!(
