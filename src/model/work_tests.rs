@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What can happen to a job.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Copy)]
 enum Happening {
     Add(u64),
     Cut(u64),
