@@ -17,6 +17,7 @@
 //! - [`mod@bench`]: whole-system figures beside raw baselines
 //! - [`cli`]: the command line
 
+pub mod access;
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -3,6 +3,7 @@
 //! The servers, this one and the bare ones it is compared with, are processes of their own; the
 //! clients are in this process and as cheap as can be, since both share the machine.
 
+mod access;
 mod bare;
 mod calls;
 pub mod child;
@@ -50,9 +51,9 @@ pub struct Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&str; 12] = [
-    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "receipt", "fanout", "dag",
-    "adv", "restart",
+pub const WORKLOADS: [&str; 13] = [
+    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "access", "receipt",
+    "fanout", "dag", "adv", "restart",
 ];
 
 /// What the workloads share.
@@ -125,6 +126,7 @@ async fn all(bench: &mut Bench, only: &[String]) -> anyhow::Result<()> {
             "chain" => flows::chain(bench).await,
             "load" => calls::load(bench).await,
             "create" => calls::create(bench).await,
+            "access" => access::access(bench).await,
             "receipt" => push::receipt(bench).await,
             "fanout" => push::fanout(bench).await,
             "dag" => scale::dag(bench).await,
