@@ -12,6 +12,7 @@ use super::arguments::{ca, flow_path, id, json, switch, timeout, url, with, with
 use super::exit::{Failure, Result};
 use super::methods;
 use crate::face;
+use crate::model::slices::{GROUPS, PUBLIC_GROUP, is_group};
 
 const AFTER: &str = "\
 Every method of the interface is a command too, such as `muster job load --context-id 1
@@ -103,6 +104,14 @@ fn runner() -> Command {
         .args_conflicts_with_subcommands(true)
         .args([url("ws://127.0.0.1:9653"), ca()])
         .arg(id("context", "The context whose jobs it runs"))
+        .arg(
+            Arg::new("group")
+                .long("group")
+                .value_name("GROUP")
+                .conflicts_with("context")
+                .value_parser(group)
+                .help("The compute group whose work functions it calls: public, or its number"),
+        )
         .arg(id("id", "The runner it is, as created by runner.create"))
         .arg(
             Arg::new("slots")
@@ -117,7 +126,13 @@ fn runner() -> Command {
                 .long("script-types")
                 .value_name("TYPES")
                 .value_delimiter(',')
-                .value_parser(PossibleValuesParser::new(["Osis", "Sal", "V", "Python"]))
+                .value_parser(PossibleValuesParser::new([
+                    "Osis",
+                    "Sal",
+                    "V",
+                    "Python",
+                    "JavaScript",
+                ]))
                 .help("Languages to accept, separated by commas; all of them unless said"),
         )
         .arg(
@@ -127,7 +142,15 @@ fn runner() -> Command {
                 .action(ArgAction::Append)
                 .help("A label to attach with; may be repeated"),
         );
-    with(command, &["drain_timeout", "log_format", "log_level"])
+    with(command, &["drain_timeout", "js_memory", "log_format", "log_level"])
+}
+
+fn group(name: &str) -> Result<u32, String> {
+    if name == "public" {
+        return Ok(PUBLIC_GROUP);
+    }
+    let number = name.parse().ok().filter(|number| is_group(*number));
+    number.ok_or_else(|| format!("must be public, or {} to {}", GROUPS.start(), GROUPS.end()))
 }
 
 fn flow() -> Command {

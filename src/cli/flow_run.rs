@@ -42,6 +42,11 @@ pub(super) async fn prepare(peer: &Peer, plan: &Plan) -> Result {
         "id": context, "admins": [caller], "readers": [caller], "executors": [caller]
     });
     ensure(peer, "context", json!({ "id": context }), json!({ "context": lists })).await?;
+    ensure_local_runner(peer, context).await
+}
+
+/// Creates a runner for the built-in one, where a context or compute group has none.
+pub(super) async fn ensure_local_runner(peer: &Peer, context: u32) -> Result {
     for id in 1..RUNNER_IDS {
         match peer.call("runner.load", json!({ "context_id": context, "id": id })).await {
             Ok(runner) if runner.get("local") == Some(&Value::Bool(true)) => return Ok(()),

@@ -68,6 +68,11 @@ impl Address {
         Ok(Self { inside: None, url, trust: trust(matches)?, timeout })
     }
 
+    /// At a URL.
+    pub(super) fn at(url: &str, trust: Trust, timeout: Duration) -> Self {
+        Self { inside: None, url: Some(url.to_owned()), trust, timeout }
+    }
+
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
         Self { inside: Some(app), url: None, trust: Trust::default(), timeout: Duration::MAX }

@@ -2,19 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
+use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
-use super::peer::{WS_URL, trust};
+use super::peer::{Address, WS_URL, trust};
 use super::serve::{Signals, log};
 use super::{output, settings};
 use crate::model::Millis;
+use crate::model::slices::FunctionLanguage;
 use crate::runner::Executors;
 use crate::runner::agent::{Agent, Ended, SCRIPT_TYPES, Settings};
 use crate::runner::executor::Limits;
 use crate::runner::link::{LinkError, WebSocket};
+
+/// For a runner of a compute group to be created.
+const INTRODUCTION: Duration = Duration::from_secs(10);
 
 /// `muster runner`.
 pub(super) fn run(matches: &ArgMatches) -> Result {
@@ -24,26 +30,39 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
         let given = matches.get_one::<u32>(name).copied();
         given.ok_or_else(|| Failure::usage(format!("--{name} is needed to run jobs")))
     };
+    let group = matches.get_one::<u32>("group").copied();
+    let (context_id, runner_id) = (group.map_or_else(|| need("context"), Ok)?, need("id")?);
+    let url = matches.get_one::<String>("url").map_or(WS_URL, String::as_str);
+    if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Failure::usage(format!("{url}: must begin with ws:// or wss://")));
+    }
+    let limits = Limits { function_bytes: config.js_memory_bytes, ..Limits::default() };
+    let executors = Arc::new(Executors::new(&limits, None));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let known = if group.is_some() {
+        let languages = runtime.block_on(executors.functions().languages());
+        languages.into_iter().map(FunctionLanguage::as_str).collect()
+    } else {
+        SCRIPT_TYPES.to_vec()
+    };
     let settings = Settings {
-        context_id: need("context")?,
-        runner_id: need("id")?,
-        script_types: script_types(matches),
+        context_id,
+        runner_id,
+        script_types: script_types(matches, &known)?,
         slots: matches.get_one::<u32>("slots").copied().unwrap_or(1),
         labels: labels(matches)?,
         drain_limit: config.drain_timeout,
         now: clock,
     };
-    let url = matches.get_one::<String>("url").map_or(WS_URL, String::as_str);
-    if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(Failure::usage(format!("{url}: must begin with ws:// or wss://")));
-    }
     let permits = usize::try_from(settings.slots).unwrap_or(Semaphore::MAX_PERMITS);
-    let executors = Arc::new(Executors::new(&Limits::default(), None));
     let who = format!("runner {}/{} for {url}", settings.context_id, settings.runner_id);
     let link = WebSocket::new(url).trusting(trust(matches)?);
     let agent = Agent::new(link, settings, executors, Arc::new(Semaphore::new(permits)));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     output::note(&who);
+    if group.is_some() {
+        let address = Address::at(url, trust(matches)?, INTRODUCTION);
+        runtime.block_on(introduce(address, context_id, runner_id));
+    }
     runtime.block_on(until_stopped(agent))
 }
 
@@ -81,12 +100,33 @@ fn outcome(ended: Ended) -> Result {
     }
 }
 
-fn script_types(matches: &ArgMatches) -> Vec<&'static str> {
+/// A compute group is there without being created, and so is a runner of it, for whoever may create
+/// one; else attaching says what is wrong.
+async fn introduce(address: Address, context: u32, id: u32) {
+    let Ok(peer) = address.connect().await else { return };
+    let loaded = peer.call("runner.load", json!({ "context_id": context, "id": id })).await;
+    if loaded.is_err_and(|failure| failure.is_not_found()) {
+        let runner = json!({
+            "id": id, "pubkey": "none", "address": "127.0.0.1", "topic": "", "local": false
+        });
+        let params = json!({ "context_id": context, "runner": runner });
+        if let Err(failure) = peer.call("runner.create", params).await {
+            output::note(&format!("runner {context}/{id} cannot be created: {}", failure.message));
+        }
+    }
+}
+
+/// Those of the languages known that are wanted; all of them unless said.
+fn script_types(matches: &ArgMatches, known: &[&'static str]) -> Result<Vec<&'static str>> {
     let Some(wanted) = matches.get_many::<String>("script_types") else {
-        return SCRIPT_TYPES.to_vec();
+        return Ok(known.to_vec());
     };
     let wanted: Vec<&String> = wanted.collect();
-    SCRIPT_TYPES.into_iter().filter(|known| wanted.iter().any(|word| word == known)).collect()
+    if let Some(unknown) = wanted.iter().find(|word| !known.contains(&word.as_str())) {
+        let known = known.join(", ");
+        return Err(Failure::usage(format!("--script-types {unknown}: must be of {known}")));
+    }
+    Ok(known.iter().copied().filter(|known| wanted.iter().any(|word| word == known)).collect())
 }
 
 fn labels(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {

@@ -40,6 +40,7 @@ async fn until_stopped(config: Config) -> Result {
     let running = server::serve(Arc::clone(&app)).await.map_err(|e| {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;
+    LocalRunner::open_public_group(&app).await;
     let runner = LocalRunner::start(&app);
     let (http, ws) = config.schemes();
     let (http, ws) = (format!("{http}://{}", running.http), format!("{ws}://{}", running.ws));

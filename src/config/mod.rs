@@ -59,6 +59,11 @@ pub struct Config {
     pub runner_grace: Duration,
     /// Serve runners with `local: true` in this process.
     pub local_runner: bool,
+    /// Call work functions of the public compute group in this process, and nothing else unless
+    /// `local_runner` says so.
+    pub js_runner: bool,
+    /// Memory that a work function in JavaScript may take, bytes.
+    pub js_memory_bytes: u64,
     /// Jobs that the built-in runner works on at once.
     pub local_slots: u32,
     /// Only payment accounts that are known already may be named by address.
@@ -106,6 +111,8 @@ impl Default for Config {
             slow_reader_timeout: Duration::from_secs(10),
             runner_grace: Duration::from_secs(30),
             local_runner: false,
+            js_runner: false,
+            js_memory_bytes: 256 << 20,
             local_slots: 2,
             strict_accounts: false,
             max_body_bytes: 10 << 20,

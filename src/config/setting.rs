@@ -258,6 +258,22 @@ const CORE: &[Setting] = &[
         show: |config| config.local_runner.to_string(),
     },
     Setting {
+        key: "js_runner",
+        kind: Kind::Switch,
+        doc: "Call work functions of the public compute group in this process",
+        read: |config, text| switch(text).map(|on| config.js_runner = on),
+        show: |config| config.js_runner.to_string(),
+    },
+    Setting {
+        key: "js_memory",
+        kind: Kind::Bytes,
+        doc: "Memory that a work function in JavaScript may take",
+        read: |config, text| {
+            bytes(text, 1 << 20..=1 << 40).map(|most| config.js_memory_bytes = most)
+        },
+        show: |config| config.js_memory_bytes.to_string(),
+    },
+    Setting {
         key: "local_slots",
         kind: Kind::Count,
         doc: "Jobs that the built-in runner works on at once",

@@ -7,10 +7,12 @@ pub mod event;
 pub mod flow;
 pub mod gate;
 pub mod message;
+pub mod numbers;
 pub mod protocol;
 pub mod render;
 pub mod slices;
 pub mod task;
+pub mod work;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = u64;

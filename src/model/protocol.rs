@@ -7,6 +7,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Millis;
+use super::slices::{SliceBatch, SliceReport};
 
 /// Results of jobs by job id, each a map of strings.
 pub type Inputs = BTreeMap<u32, BTreeMap<String, String>>;
@@ -65,6 +66,10 @@ pub struct Attempt {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, BTreeMap<String, String>>")]
     pub inputs: Inputs,
+    /// For runners of a compute group: the work function and the slices to call it with. The job
+    /// of such an attempt has no script.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<Box<SliceBatch>>,
 }
 
 /// What a runner needs of a message: its jobs.
@@ -108,6 +113,10 @@ pub struct Report {
     /// Log lines since the report before this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub logs: Vec<LogLine>,
+    /// What came of slices since the report before this one. A slice that is left out up to the
+    /// final report is given out again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slices: Vec<SliceReport>,
 }
 
 /// How an attempt stands, as its runner says it.
@@ -268,6 +277,35 @@ mod tests {
     }
 
     #[test]
+    fn slices_come_and_go_as_they_were_written() {
+        let attempt = json!({
+            "caller_id": 1, "job_id": 2, "attempt": 1, "token": "t", "env_vars": {}, "inputs": {},
+            "slices": {
+                "function": "(x) => x", "args": [1.50], "public": {}, "slice_seconds": 30.0,
+                "slices": [{ "number": 1, "datum": { "b": 1, "a": 1e3 } }],
+            },
+        });
+        let wire = json!({ "kind": "jobs", "message": { "job": [] }, "attempts": [attempt] });
+        for read in [
+            serde_json::from_value::<Notification<Carried>>(wire.clone()),
+            serde_json::from_str(&wire.to_string()),
+        ] {
+            let Notification::Jobs { attempts, .. } = read.unwrap() else { panic!("jobs") };
+            assert_eq!(serde_json::to_value(&attempts[0]).unwrap(), attempt);
+        }
+        let text = concat!(
+            r#"{"token":"t","status":"Started","slices":["#,
+            r#"{"finished":{"number":1,"value":[1.50, 2],"seconds":0.5}},"#,
+            r#"{"failed":{"number":2,"name":"E","message":"m","seconds":0.0}},"#,
+            r#"{"progress":{"number":2,"progress":null}},"#,
+            r#"{"console":{"number":2,"level":"log","message":"m"}},"#,
+            r#"{"emit":{"number":2,"name":"n","value":{"a" : 1}}}]}"#,
+        );
+        let report: Report = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&report).unwrap(), text);
+    }
+
+    #[test]
     fn a_report_leaves_out_what_it_has_not() {
         let report = Report {
             token: "t".into(),
@@ -275,6 +313,7 @@ mod tests {
             result: None,
             error: None,
             logs: vec![],
+            slices: vec![],
         };
         let text = r#"{"token":"t","status":"Started"}"#;
         assert_eq!(serde_json::to_string(&report).unwrap(), text);

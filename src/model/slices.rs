@@ -1,17 +1,56 @@
 //! Batches of slices: what a runner is given of a job of the compute face, and what it reports.
 
+use minicbor::{Decode, Encode};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+/// The contexts that are compute groups: runners attach to them as to any other, and no client
+/// can create one of them.
+pub const GROUPS: std::ops::RangeInclusive<u32> = u32::MAX - 255..=u32::MAX;
+/// The group that is open to all.
+pub const PUBLIC_GROUP: u32 = u32::MAX;
+
+/// Whether the context is a compute group.
+pub const fn is_group(context: u32) -> bool {
+    context >= *GROUPS.start()
+}
+
+/// The language of a work function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
+#[cbor(index_only)]
+pub enum FunctionLanguage {
+    /// ECMAScript.
+    #[n(0)]
+    JavaScript,
+    /// Python.
+    #[n(1)]
+    Python,
+}
+
+impl FunctionLanguage {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::JavaScript, Self::Python];
+
+    /// Its name on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+        }
+    }
+}
+
 /// A work function and the slices that it is to be called with, one after another.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SliceBatch {
     /// The source of one function expression.
     pub function: String,
     /// Arguments after the datum: a JSON array.
+    #[schemars(with = "Vec<serde_json::Value>")]
     pub args: Box<RawValue>,
     /// What `work.job.public` is: a JSON object.
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub public: Box<RawValue>,
     /// Bound on one slice, seconds.
     pub slice_seconds: f64,
@@ -20,11 +59,12 @@ pub struct SliceBatch {
 }
 
 /// One slice.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Slice {
     /// Its number, from 1.
     pub number: u64,
     /// What the function is called with.
+    #[schemars(with = "serde_json::Value")]
     pub datum: Box<RawValue>,
 }
 
@@ -82,3 +122,18 @@ pub enum SliceReport {
         value: Box<RawValue>,
     },
 }
+
+/// What holds JSON texts as they came is equal when it is written the same.
+macro_rules! equal_as_written {
+    ($($name:ident)+) => { $(
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                let written = |one| serde_json::to_string(one).ok();
+                written(self) == written(other)
+            }
+        }
+
+        impl Eq for $name {}
+    )+ };
+}
+equal_as_written!(SliceBatch Slice SliceReport);

@@ -12,8 +12,9 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::attempt::{RESULTS, Results, Way, Work};
 use super::connection::{Connection, Heard};
-use super::executor::{self, Assignment, Executors, Outcome, Stop, StopReason, Stopper};
+use super::executor::{Executors, Outcome, Stopper};
 use super::link::{Attach, Link, LinkError, Name};
 use super::logs::Logs;
 use super::outbox::{Outbox, is_passing};
@@ -254,48 +255,27 @@ impl<L: Link> Agent<L> {
     fn begin(&mut self, job: CarriedJob, attempt: Attempt, turns: &Turns) {
         let (stopper, stop) = Stopper::new();
         let logs = Logs::new(Arc::clone(&self.wake));
-        if !self.outbox.take(&attempt.token, stopper.clone(), logs.clone()) {
+        let (results, waiting) = mpsc::channel(RESULTS);
+        let token = attempt.token.clone();
+        if !self.outbox.take(&token, stopper.clone(), logs.clone(), waiting) {
             return;
         }
-        let token = attempt.token.clone();
-        let assignment = match self.assignment(job, attempt) {
-            Ok(assignment) => assignment,
+        let work = match Work::of(self.settings.context_id, job, attempt, (self.settings.now)()) {
+            Ok(work) => work,
             Err(unknown) => {
                 self.outbox.ended(&token, Outcome::error(unknown));
                 return;
             }
         };
+        let results = Results { sender: results, wake: Arc::clone(&self.wake) };
+        let way = Way { stopper, stop, logs, results };
         let (executors, permits) = (Arc::clone(&self.executors), Arc::clone(&self.permits));
         let (begin, name) = (turns.begin.clone(), token.clone());
         let task = self.running.spawn(async move {
-            let outcome =
-                execute(&executors, &permits, begin, &name, assignment, stopper, stop, logs);
-            let outcome = outcome.await;
+            let outcome = work.execute(&executors, &permits, (begin, &name), way).await;
             (name, outcome)
         });
         self.tokens.insert(task.id(), token);
-    }
-
-    fn assignment(&self, job: CarriedJob, attempt: Attempt) -> Result<Assignment, String> {
-        let language = executor::language(&job.script_type)
-            .ok_or_else(|| format!("this runner does not know {}", job.script_type))?;
-        // The clocks of two machines differ: the job's own limit is the better measure.
-        let left = |at: Millis| Duration::from_millis(at.saturating_sub((self.settings.now)()));
-        let time_limit = match job.timeout {
-            0 => attempt.deadline_at.map(left),
-            seconds => Some(Duration::from_secs(seconds.into())),
-        };
-        Ok(Assignment {
-            context_id: self.settings.context_id,
-            caller_id: job.caller_id,
-            job_id: job.id,
-            attempt: attempt.attempt,
-            script: job.script,
-            language,
-            env_vars: attempt.env_vars,
-            inputs: attempt.inputs,
-            time_limit,
-        })
     }
 
     fn settle(&mut self, done: Result<(Id, (String, Outcome)), tokio::task::JoinError>) {
@@ -403,28 +383,6 @@ impl<L: Link> Agent<L> {
             Answer::Drain(Err(err)) => tracing::warn!(%err, "draining"),
         }
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "the parts of one attempt, taken apart for its task")]
-async fn execute(
-    executors: &Executors,
-    permits: &Semaphore,
-    begin: mpsc::Sender<String>,
-    token: &str,
-    assignment: Assignment,
-    stopper: Stopper,
-    mut stop: Stop,
-    logs: Logs,
-) -> Outcome {
-    let permit = tokio::select! {
-        permit = permits.acquire() => permit,
-        reason = stop.wait() => return Outcome::error(reason.to_string()),
-    };
-    let Ok(_permit) = permit else {
-        return Outcome::error(StopReason::Cancelled("the runner is stopping".into()).to_string());
-    };
-    let _ = begin.send(token.to_owned()).await;
-    executors.execute(assignment, &stopper, stop, logs).await
 }
 
 async fn until(at: Option<Instant>) {

@@ -6,15 +6,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
+use super::functions::Functions;
 use super::logs::Logs;
 use super::process::Process;
 use super::protocol::Inputs;
 use super::sandbox::Sandbox;
 use super::supervisor;
+use crate::model::slices::{FunctionLanguage, SliceBatch, SliceReport};
 use crate::model::task::Language;
 
 /// One attempt at a job, ready to be executed.
@@ -129,6 +132,7 @@ impl Stop {
 #[derive(Debug)]
 pub struct Executors {
     by_language: BTreeMap<Language, Arc<dyn Executor>>,
+    functions: Functions,
 }
 
 /// What jobs may use.
@@ -146,6 +150,12 @@ pub struct Limits {
     pub operations: u64,
     /// Script processes that are kept for the next script.
     pub idle_scripts: usize,
+    /// Memory that a work function in JavaScript may take, bytes; 0 is no limit.
+    pub function_bytes: u64,
+    /// Largest result of one slice, bytes of JSON.
+    pub value_bytes: usize,
+    /// Processes for JavaScript that are kept for the next batch.
+    pub idle_functions: usize,
     /// Put each job into a process namespace of its own where the system allows it.
     pub namespaces: bool,
 }
@@ -159,6 +169,9 @@ impl Default for Limits {
             grace: Duration::from_secs(1),
             operations: 2_000_000_000,
             idle_scripts: 64,
+            function_bytes: 256 << 20,
+            value_bytes: 4 << 20,
+            idle_functions: 16,
             namespaces: true,
         }
     }
@@ -169,6 +182,7 @@ impl Executors {
     pub fn new(limits: &Limits, supervisor: Option<PathBuf>) -> Self {
         let supervisor = supervisor.unwrap_or_else(supervisor::own_binary);
         let script: Arc<dyn Executor> = Arc::new(Sandbox::new(limits.clone(), supervisor.clone()));
+        let functions = Functions::new(limits, Some(supervisor.clone()));
         let python = Process::python(limits.clone(), supervisor.clone());
         let v = Process::v(limits.clone(), supervisor);
         let by_language = BTreeMap::from([
@@ -177,12 +191,17 @@ impl Executors {
             (Language::Python, Arc::new(python)),
             (Language::V, Arc::new(v)),
         ]);
-        Self { by_language }
+        Self { by_language, functions }
     }
 
     /// These executors, whatever they are.
-    pub fn of(by_language: BTreeMap<Language, Arc<dyn Executor>>) -> Self {
-        Self { by_language }
+    pub fn of(by_language: BTreeMap<Language, Arc<dyn Executor>>, functions: Functions) -> Self {
+        Self { by_language, functions }
+    }
+
+    /// What calls work functions.
+    pub fn functions(&self) -> &Functions {
+        &self.functions
     }
 
     /// Runs one attempt to its end, within its time limit.
@@ -197,14 +216,34 @@ impl Executors {
             return Outcome::error(format!("this runner cannot run {:?}", job.language));
         };
         let limit = job.time_limit;
-        let mut run = executor.run(job, stop, logs);
-        let Some(limit) = limit else { return run.await };
-        tokio::select! {
-            outcome = &mut run => return outcome,
-            () = sleep(limit) => stopper.stop(StopReason::TimedOut(limit)),
-        }
-        run.await
+        within(limit, stopper, executor.run(job, stop, logs)).await
     }
+
+    /// Calls a work function with a batch of slices, within a time limit; none: as long as it likes.
+    pub async fn call(
+        &self,
+        (language, batch): (FunctionLanguage, SliceBatch),
+        limit: Option<Duration>,
+        stopper: &Stopper,
+        stop: Stop,
+        reports: mpsc::Sender<Vec<SliceReport>>,
+    ) -> Outcome {
+        let called = self.functions.run(language, batch, stop, reports);
+        match within(limit, stopper, called.boxed()).await {
+            Ok(()) => Outcome::Finished { result: BTreeMap::new() },
+            Err(error) => Outcome::error(error),
+        }
+    }
+}
+
+/// Waits for it to end; tells it to stop when it takes too long.
+async fn within<T>(limit: Option<Duration>, stopper: &Stopper, mut run: BoxFuture<'_, T>) -> T {
+    let Some(limit) = limit else { return run.await };
+    tokio::select! {
+        outcome = &mut run => return outcome,
+        () = sleep(limit) => stopper.stop(StopReason::TimedOut(limit)),
+    }
+    run.await
 }
 
 /// The language that a value of `ScriptType` names.

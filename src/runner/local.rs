@@ -1,4 +1,4 @@
-//! Serves every runner with `local: true`, of every context, within the coordinator.
+//! Serves every runner with `local: true`, of every context and compute group, within the coordinator.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::future::ready;
@@ -17,6 +17,7 @@ use super::link::{Attach, Link, LinkError, Notifications};
 use crate::app::{App, Caller, Cx};
 use crate::method::{Entry, Note};
 use crate::model::event::Event;
+use crate::model::slices::{FunctionLanguage, is_group};
 use crate::store::{Next, RUNNERS};
 use crate::{Code, Error, face};
 
@@ -40,6 +41,7 @@ impl LocalRunners {
         let watcher = Watcher {
             app,
             executors,
+            functions: Vec::new(),
             permits: Arc::new(Semaphore::new(slots)),
             stopped,
             agents: JoinSet::new(),
@@ -72,6 +74,8 @@ impl Drop for LocalRunners {
 struct Watcher {
     app: Arc<App>,
     executors: Arc<Executors>,
+    /// Languages of functions that can be called here.
+    functions: Vec<&'static str>,
     permits: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
     agents: JoinSet<Ended>,
@@ -83,6 +87,8 @@ struct Watcher {
 
 impl Watcher {
     async fn watch(mut self) {
+        let functions = self.executors.functions().languages().await;
+        self.functions = functions.into_iter().map(FunctionLanguage::as_str).collect();
         while !*self.stopped.borrow() {
             // First the place in the log, then what there is: nothing falls between.
             let Ok(mut follower) = self.app.store.follow(None) else { break };
@@ -139,8 +145,10 @@ impl Watcher {
 
     /// Starts or stops what serves a runner, after what is stored.
     fn look_at(&mut self, key: Key) {
+        let only_groups = self.app.config.js_runner && !self.app.config.local_runner;
+        let served = is_group(key.0) || !only_groups;
         let wanted = match self.app.store.get(RUNNERS, &key) {
-            Ok(row) => row.is_some_and(|row| row.local),
+            Ok(row) => served && row.is_some_and(|row| row.local),
             Err(err) => {
                 tracing::error!(%err, "a runner cannot be read");
                 return;
@@ -156,10 +164,12 @@ impl Watcher {
     }
 
     fn serve(&mut self, key: Key) {
+        let functions = self.functions.clone();
+        let script_types = if is_group(key.0) { functions } else { SCRIPT_TYPES.to_vec() };
         let settings = Settings {
             context_id: key.0,
             runner_id: key.1,
-            script_types: SCRIPT_TYPES.to_vec(),
+            script_types,
             slots: self.app.config.local_slots.max(1),
             labels: BTreeMap::from([("built_in".to_owned(), "local".to_owned())]),
             drain_limit: self.app.config.drain_timeout,

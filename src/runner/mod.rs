@@ -4,15 +4,19 @@
 //! - [`executor`]: what runs one attempt; a language is one file behind it
 //! - [`process`], [`supervisor`]: child processes that are never left behind
 //! - [`script`], [`sandbox`]: Rhai, and the processes that it runs in
+//! - [`functions`]: what calls work functions over slices; a language is one file behind it
 //! - [`agent`], [`link`], [`local`]: the loop, over WebSocket or within the coordinator
 
 pub mod agent;
+mod attempt;
 mod connection;
 pub mod executor;
+pub mod functions;
 pub mod link;
 pub mod local;
 mod logs;
 mod outbox;
+mod pool;
 pub mod process;
 mod reap;
 pub mod sandbox;

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tokio::sync::mpsc::Receiver;
+
 use super::executor::{Outcome, StopReason, Stopper};
 use super::logs::Logs;
 use super::protocol::{LogLine, Refused, Report, ReportStatus};
 use crate::Code;
+use crate::model::slices::SliceReport;
 
 /// Bytes of reports that travel in one call, roughly; a single one may be larger.
 const CALL_BYTES: usize = 1 << 20;
@@ -23,6 +26,8 @@ pub(super) struct Outbox {
 struct Held {
     stopper: Stopper,
     logs: Logs,
+    /// What came of slices.
+    results: Receiver<Vec<SliceReport>>,
     /// To be said next, in this order; at most one of each status.
     next: VecDeque<Report>,
     /// Said, and not answered yet. While it is not, nothing else is said about the attempt, so that
@@ -50,12 +55,19 @@ impl Outbox {
     }
 
     /// Takes an attempt in hand; false when it already is.
-    pub(super) fn take(&mut self, token: &str, stopper: Stopper, logs: Logs) -> bool {
+    pub(super) fn take(
+        &mut self,
+        token: &str,
+        stopper: Stopper,
+        logs: Logs,
+        results: Receiver<Vec<SliceReport>>,
+    ) -> bool {
         if self.held.contains_key(token) {
             return false;
         }
         let next = VecDeque::from([bare(token, ReportStatus::Acknowledged)]);
-        let held = Held { stopper, logs, next, asked: vec![], started: false, tries: 0 };
+        let (asked, started, tries) = (vec![], false, 0);
+        let held = Held { stopper, logs, results, next, asked, started, tries };
         self.held.insert(token.to_owned(), held);
         true
     }
@@ -174,17 +186,37 @@ impl Outbox {
 
 impl Held {
     fn say(&mut self, token: &str, lines: bool) -> Vec<Report> {
+        let slices = if self.started { self.slices() } else { vec![] };
+        let lines = lines && self.started && !self.logs.is_empty();
+        if self.next.is_empty() && slices.is_empty() && !lines {
+            return vec![];
+        }
+        // The last word comes after everything else.
+        let more = !self.results.is_empty();
+        let ends = self.next.back().is_some_and(|report| report.status.is_final());
+        let end = if more && ends { self.next.pop_back() } else { None };
         if self.next.is_empty() {
-            if !lines || !self.started || self.logs.is_empty() {
-                return vec![];
-            }
             self.next.push_back(bare(token, ReportStatus::Started));
         }
         let mut reports: Vec<Report> = self.next.drain(..).collect();
+        self.next.extend(end);
         if let Some(last) = reports.last_mut() {
             last.logs.extend(self.logs.take());
+            last.slices.extend(slices);
         }
         reports
+    }
+
+    /// What is to be said about slices in one call.
+    fn slices(&mut self) -> Vec<SliceReport> {
+        let (mut slices, mut bytes) = (Vec::new(), 0);
+        while bytes < CALL_BYTES
+            && let Ok(reports) = self.results.try_recv()
+        {
+            bytes += reports.iter().map(slice_size).sum::<usize>();
+            slices.extend(reports);
+        }
+        slices
     }
 }
 
@@ -196,13 +228,26 @@ pub(super) fn is_passing(code: i32) -> bool {
 }
 
 fn bare(token: &str, status: ReportStatus) -> Report {
-    Report { token: token.to_owned(), status, result: None, error: None, logs: vec![] }
+    let token = token.to_owned();
+    Report { token, status, result: None, error: None, logs: vec![], slices: vec![] }
 }
 
 fn size(report: &Report) -> usize {
     let result = report.result.iter().flatten().map(|(key, value)| key.len() + value.len());
     let logs = report.logs.iter().map(|LogLine { line, .. }| line.len() + 40);
-    result.chain(logs).sum::<usize>() + 128
+    let slices = report.slices.iter().map(slice_size);
+    result.chain(logs).chain(slices).sum::<usize>() + 128
+}
+
+fn slice_size(report: &SliceReport) -> usize {
+    let text = match report {
+        SliceReport::Finished { value, .. } => value.get().len(),
+        SliceReport::Failed { name, message, .. } => name.len() + message.len(),
+        SliceReport::Progress { progress, .. } => progress.get().len(),
+        SliceReport::Console { level, message, .. } => level.len() + message.len(),
+        SliceReport::Emit { name, value, .. } => name.len() + value.get().len(),
+    };
+    text + 64
 }
 
 #[cfg(test)]
@@ -217,7 +262,8 @@ mod tests {
         let mut all = vec![];
         for token in tokens {
             let logs = Logs::new(Arc::default());
-            assert!(outbox.take(token, Stopper::new().0, logs.clone()));
+            let (_, results) = tokio::sync::mpsc::channel(1);
+            assert!(outbox.take(token, Stopper::new().0, logs.clone(), results));
             all.push(logs);
         }
         (outbox, all)
@@ -287,6 +333,30 @@ mod tests {
         let second = outbox.next_call(true);
         assert_eq!((second[0].status, second[0].logs.len()), (ReportStatus::Started, 1));
         assert!(!outbox.has_lines());
+    }
+
+    #[test]
+    fn what_came_of_slices_is_said_before_the_end_a_bounded_part_at_a_time() {
+        use ReportStatus::{Finished, Started};
+        let mut outbox = Outbox::default();
+        let (sender, results) = tokio::sync::mpsc::channel(8);
+        outbox.take("a", Stopper::new().0, Logs::new(Arc::default()), results);
+        outbox.started("a");
+        let first = outbox.next_call(false);
+        outbox.answered(&first, &[]);
+        for number in 1..=3 {
+            let value = serde_json::value::to_raw_value(&"x".repeat(CALL_BYTES)).unwrap();
+            let report = SliceReport::Finished { number, value, seconds: 0.0 };
+            sender.try_send(vec![report]).unwrap();
+        }
+        outbox.ended("a", finished());
+        let mut all = vec![];
+        while let said @ [report] = &*outbox.next_call(false) {
+            all.push((report.status, report.slices.len()));
+            outbox.answered(said, &[]);
+        }
+        assert_eq!(all, [(Started, 1), (Started, 1), (Finished, 1)]);
+        assert!(outbox.is_empty());
     }
 
     #[test]

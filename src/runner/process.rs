@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Map, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -114,11 +114,12 @@ impl Process {
     ) -> Result<Outcome, String> {
         let program = self.program().await?;
         let job = Arc::new(job);
-        let mut started = self.start(&job, program).await?;
+        let inputs = Arc::new(serde_json::to_vec(&job.inputs).map_err(|e| e.to_string())?);
+        let mut started = self.start(&job, &inputs, program).await?;
         let mut ended = started.watch(&mut stop, &logs, &self.limits).await;
-        if ended.status == "unmapped" && !self.plain.swap(true, Ordering::Relaxed) {
+        if ended.is_unmapped() && self.go_plain() {
             tracing::info!("no process namespaces here; jobs are watched over without");
-            started = self.start(&job, program).await?;
+            started = self.start(&job, &inputs, program).await?;
             ended = started.watch(&mut stop, &logs, &self.limits).await;
         }
         let (dir, most) = (started.dir, self.limits.result_bytes);
@@ -128,16 +129,43 @@ impl Process {
         Ok(ended.judge(read))
     }
 
-    async fn start(&self, job: &Arc<Assignment>, program: &Path) -> Result<Started, String> {
+    /// Starts a program that finds `inputs` in the file that `MUSTER_INPUTS` names, and whose standard
+    /// output the caller reads. A program that ends as [`Ended::is_unmapped`] is started again.
+    pub(super) async fn open(
+        &self,
+        job: &Arc<Assignment>,
+        inputs: &Arc<Vec<u8>>,
+    ) -> Result<(Started, ChildStdout), String> {
+        let program = self.program().await?;
+        let mut started = self.start(job, inputs, program).await?;
+        let stdout = started.child.stdout.take().ok_or("no pipe")?;
+        Ok((started, stdout))
+    }
+
+    /// Whether the program is there.
+    pub(super) async fn is_there(&self) -> bool {
+        self.program().await.is_ok()
+    }
+
+    /// Notes that namespaces cannot be used; false when that was known.
+    pub(super) fn go_plain(&self) -> bool {
+        !self.plain.swap(true, Ordering::Relaxed)
+    }
+
+    async fn start(
+        &self,
+        job: &Arc<Assignment>,
+        inputs: &Arc<Vec<u8>>,
+        program: &Path,
+    ) -> Result<Started, String> {
         let (supervisor, program) = (self.supervisor.clone(), program.to_owned());
         let (arguments, file) = (self.tool.arguments, self.tool.file);
         let plain = self.plain.load(Ordering::Relaxed);
         let memory_bytes = self.limits.memory_bytes;
-        let job = Arc::clone(job);
+        let (job, inputs) = (Arc::clone(job), Arc::clone(inputs));
         let start = move || -> io::Result<Started> {
             let dir = WorkDir::make()?;
             let script = dir.write(&format!("home/{file}"), job.script.as_bytes())?;
-            let inputs = serde_json::to_vec(&job.inputs)?;
             let inputs = dir.write("inputs", &inputs)?;
             let (ours, theirs) = Pair::pair()?;
             ours.set_nonblocking(true)?;
@@ -173,7 +201,7 @@ impl Executor for Process {
 
 /// A supervisor and its job.
 #[derive(Debug)]
-struct Started {
+pub(super) struct Started {
     child: Child,
     /// Dropping it ends the job and all that it started.
     socket: UnixStream,
@@ -182,7 +210,7 @@ struct Started {
 
 /// What is known of a job that ended.
 #[derive(Debug)]
-struct Ended {
+pub(super) struct Ended {
     status: String,
     stopped: Option<StopReason>,
     stdout: String,
@@ -190,7 +218,8 @@ struct Ended {
 }
 
 impl Started {
-    async fn watch(&mut self, stop: &mut Stop, logs: &Logs, limits: &Limits) -> Ended {
+    /// Waits until it has ended, asks it to when `stop` says so, and cleans up after it.
+    pub(super) async fn watch(&mut self, stop: &mut Stop, logs: &Logs, limits: &Limits) -> Ended {
         let stdout = read(self.child.stdout.take(), "stdout", logs.clone(), limits.output_bytes);
         let stderr = read(self.child.stderr.take(), "stderr", logs.clone(), limits.output_bytes);
         let mut output = tokio::spawn(async move { tokio::join!(stdout, stderr) });
@@ -239,6 +268,19 @@ impl Started {
 }
 
 impl Ended {
+    /// Nothing was executed: there cannot be a namespace here after all.
+    pub(super) fn is_unmapped(&self) -> bool {
+        self.status == "unmapped"
+    }
+
+    /// How it ended, with its last word.
+    pub(super) fn summary(&self) -> String {
+        match last_line(&self.stderr) {
+            Some(line) => format!("{}: {line}", self.status),
+            None => self.status.clone(),
+        }
+    }
+
     fn judge(self, read: io::Result<Option<Vec<u8>>>) -> Outcome {
         let Self { status, stopped, stdout, stderr } = self;
         let (word, detail) = status.split_once(' ').unwrap_or((&status, ""));
@@ -312,7 +354,7 @@ async fn read(
 }
 
 /// The first file of that name on the path that may be executed.
-fn find(program: &str, path: &OsString) -> Option<PathBuf> {
+pub(super) fn find(program: &str, path: &OsString) -> Option<PathBuf> {
     let executable = |file: &PathBuf| {
         let metadata = file.metadata().ok();
         metadata.is_some_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)

@@ -3,13 +3,12 @@
 //! A script that nests values deeply enough overflows any stack, and one that hoards strings fills any
 //! memory; neither can be caught within a process. Here it costs that process, and that job.
 //!
-//! Such a process starts nothing itself, and ends when its standard input closes, so it needs no
-//! supervisor. Both sides write JSON, one object per line.
+//! [`Pool`] says what such a process is.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::PathBuf;
-use std::process::{ExitCode, Stdio, exit};
+use std::process::{ExitCode, exit};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
@@ -18,23 +17,18 @@ use std::{io, thread};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use nix::sys::resource::{Resource, setrlimit};
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 use super::executor::{Assignment, Executor, Limits, Outcome, Stop, StopReason};
 use super::logs::{Logs, Tail};
+use super::pool::{Pool, Worker, line};
 use super::script::{Interpreter, Script};
-use super::supervisor;
 
 /// The stage of [`supervisor::ARGUMENT`] that runs scripts.
 pub(super) const STAGE: &str = "scripts";
 /// Stack of the thread that evaluates, bytes.
 const STACK: usize = 64 << 20;
-/// Scripts that one process runs before it is replaced.
-const SCRIPTS: u32 = 10_000;
 
 /// What a script process is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,67 +52,22 @@ enum Say {
 #[derive(Debug)]
 pub struct Sandbox {
     limits: Limits,
-    binary: PathBuf,
-    idle: Mutex<Vec<Worker>>,
-}
-
-#[derive(Debug)]
-struct Worker {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    scripts: u32,
+    pool: Pool,
 }
 
 impl Sandbox {
     /// Scripts run in processes of `binary`, a `muster` binary.
     pub fn new(limits: Limits, binary: PathBuf) -> Self {
-        Self { limits, binary, idle: Mutex::default() }
-    }
-
-    fn start(&self) -> io::Result<Worker> {
-        let mut command = Command::new(&self.binary);
-        command.args([supervisor::ARGUMENT, STAGE]);
-        command.arg(self.limits.memory_bytes.to_string()).arg(self.limits.operations.to_string());
-        // The allocator would reserve more address space at once than the limit leaves.
-        command
-            .env_clear()
-            .env("MIMALLOC_ARENA_RESERVE", "0")
-            .current_dir("/")
-            .process_group(0)
-            .kill_on_drop(true);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn()?;
-        let missing = || io::Error::other("no pipe");
-        let stdin = child.stdin.take().ok_or_else(missing)?;
-        let stdout = BufReader::new(child.stdout.take().ok_or_else(missing)?);
-        Ok(Worker { child, stdin, stdout, scripts: 0 })
+        let arguments = vec![limits.memory_bytes.to_string(), limits.operations.to_string()];
+        let pool = Pool::new(binary, STAGE, arguments, limits.idle_scripts);
+        Self { limits, pool }
     }
 
     /// A process that has been asked to run the script.
     async fn ask(&self, job: Assignment) -> io::Result<Worker> {
         let Assignment { script: text, env_vars: env, inputs, attempt, .. } = job;
         let script = Script { text, env, inputs, attempt, result_bytes: self.limits.result_bytes };
-        let line = line(&Ask::Run(Box::new(script)))?;
-        loop {
-            let idle = self.idle.lock().pop();
-            let fresh = idle.is_none();
-            let mut worker = idle.map_or_else(|| self.start(), Ok)?;
-            // One that was idle may have been killed since: the next one, or a new one, is asked.
-            match worker.stdin.write_all(&line).await {
-                Ok(()) => return Ok(worker),
-                Err(err) if fresh => return Err(err),
-                Err(_) => {}
-            }
-        }
-    }
-
-    fn keep(&self, mut worker: Worker) {
-        worker.scripts += 1;
-        let mut idle = self.idle.lock();
-        if worker.scripts < SCRIPTS && idle.len() < self.limits.idle_scripts {
-            idle.push(worker);
-        }
+        self.pool.ask(&line(&Ask::Run(Box::new(script)))?).await
     }
 
     async fn execute(&self, job: Assignment, mut stop: Stop, logs: Logs) -> Outcome {
@@ -129,18 +78,18 @@ impl Sandbox {
         let mut output = Output::new(&logs, self.limits.output_bytes);
         let mut stopped = None;
         let end = tokio::select! {
-            end = worker.hear(&mut output) => end,
+            end = hear(&mut worker, &mut output) => end,
             reason = stop.wait() => {
                 stopped = Some(reason);
-                worker.stop(&mut output, &self.limits).await
+                stop_script(&mut worker, &mut output, &self.limits).await
             }
         };
         let end = match end {
             Some(end) => {
-                self.keep(worker);
+                self.pool.keep(worker);
                 end
             }
-            None => Err(worker.death().await),
+            None => Err(death(worker).await),
         };
         output.judge(end, stopped)
     }
@@ -154,45 +103,35 @@ impl Executor for Sandbox {
 
 type End = Result<BTreeMap<String, String>, String>;
 
-impl Worker {
-    /// Hears it out; none when it ends before its script does.
-    async fn hear(&mut self, output: &mut Output<'_>) -> Option<End> {
-        // Not cleared on cancellation: what was read of a line stays for the next call.
-        loop {
-            let count = self.stdout.read_until(b'\n', &mut output.partial).await.ok()?;
-            if count == 0 {
-                return None;
-            }
-            let said = serde_json::from_slice(&output.partial);
-            output.partial.clear();
-            match said.ok()? {
-                Say::Stdout(text) => output.take("stdout", &text),
-                Say::Stderr(text) => output.take("stderr", &text),
-                Say::Finished(result) => return Some(Ok(result)),
-                Say::Error(text) => return Some(Err(text)),
-            }
+/// Hears it out; none when it ends before its script does.
+async fn hear(worker: &mut Worker, output: &mut Output<'_>) -> Option<End> {
+    loop {
+        match serde_json::from_slice(worker.hear().await?).ok()? {
+            Say::Stdout(text) => output.take("stdout", &text),
+            Say::Stderr(text) => output.take("stderr", &text),
+            Say::Finished(result) => return Some(Ok(result)),
+            Say::Error(text) => return Some(Err(text)),
         }
     }
+}
 
-    /// Asks it to stop the script; when it does not in time, it is not asked again.
-    async fn stop(&mut self, output: &mut Output<'_>, limits: &Limits) -> Option<End> {
-        let asked = async {
-            self.stdin.write_all(&line(&Ask::Stop).ok()?).await.ok()?;
-            self.hear(output).await
-        };
-        timeout(limits.grace, asked).await.ok().flatten()
-    }
+/// Asks it to stop the script; when it does not in time, it is not asked again.
+async fn stop_script(worker: &mut Worker, output: &mut Output<'_>, limits: &Limits) -> Option<End> {
+    let asked = async {
+        worker.say(&line(&Ask::Stop).ok()?).await.ok()?;
+        hear(worker, output).await
+    };
+    timeout(limits.grace, asked).await.ok().flatten()
+}
 
-    /// Makes sure that it ends, and says how it did.
-    async fn death(mut self) -> String {
-        let _ = self.child.start_kill();
-        match self.child.wait().await {
-            Ok(status) if status.code().is_none() => {
-                format!("the script took too much memory or nests too deeply ({status})")
-            }
-            Ok(status) => format!("the script process ended by itself ({status})"),
-            Err(err) => format!("the script process was lost: {err}"),
+/// Makes sure that it ends, and says how it did.
+async fn death(worker: Worker) -> String {
+    match worker.end().await {
+        Ok(status) if status.code().is_none() => {
+            format!("the script took too much memory or nests too deeply ({status})")
         }
+        Ok(status) => format!("the script process ended by itself ({status})"),
+        Err(err) => format!("the script process was lost: {err}"),
     }
 }
 
@@ -200,12 +139,11 @@ struct Output<'a> {
     logs: &'a Logs,
     stdout: Tail,
     stderr: Tail,
-    partial: Vec<u8>,
 }
 
 impl<'a> Output<'a> {
     fn new(logs: &'a Logs, most: usize) -> Self {
-        Self { logs, stdout: Tail::new(most), stderr: Tail::new(most), partial: Vec::new() }
+        Self { logs, stdout: Tail::new(most), stderr: Tail::new(most) }
     }
 
     fn take(&mut self, stream: &str, text: &str) {
@@ -225,12 +163,6 @@ impl<'a> Output<'a> {
             (None, Ok(_)) => Outcome::Finished { result },
         }
     }
-}
-
-fn line(value: &impl Serialize) -> io::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(value)?;
-    line.push(b'\n');
-    Ok(line)
 }
 
 fn say(value: &Say) {

@@ -38,6 +38,7 @@ use nix::sys::signal::{SigSet, Signal, kill, killpg};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, write};
 
+use super::functions::javascript;
 use super::{reap, sandbox};
 
 /// The first argument that makes the binary a supervisor: `muster __supervise …`.
@@ -52,6 +53,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some("inner") => Inner::read(&mut args).map(|inner| inner.run(args)),
         Some("launch") => launch(args),
         Some(sandbox::STAGE) => sandbox::main(args),
+        Some(javascript::STAGE) => javascript::main(args),
         _ => None,
     };
     done.unwrap_or_else(|| {

@@ -17,6 +17,8 @@ mod events;
 mod examples;
 mod fake_runner;
 mod flow;
+mod functions;
+mod functions_python;
 mod gates;
 mod guards;
 mod histories;

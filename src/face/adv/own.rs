@@ -116,8 +116,8 @@ async fn publish(app: &Arc<App>, sequence: u64) -> Result<()> {
         app: Arc::clone(app),
         caller: Caller::Anonymous,
         connection: 0,
-        peer: None,
         credentials: None,
+        peer: None,
     };
     Put::new(statement).call(cx).await.map(drop)
 }

@@ -74,6 +74,7 @@ fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, 
         deadline_at: one.deadline_at,
         env_vars,
         inputs,
+        slices: None,
     };
     // The attempt that this carries may be further than the stored task, which is not looked at:
     // it says where the job will be, and an attempt begins without a result.

@@ -5,15 +5,19 @@ use futures_util::stream::unfold;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::model::slices::{FunctionLanguage, Slice, SliceBatch, SliceReport};
 use crate::model::task::Language;
 use crate::runner::executor::Executor;
+use crate::runner::functions::{FunctionExecutor, Functions};
 use crate::runner::link::Notifications;
 use crate::runner::protocol::{Report, ReportStatus};
+use crate::runner::{Assignment, Stop};
 
 /// A coordinator that keeps what it hears and answers as it was told.
 #[derive(Clone, Debug, Default)]
@@ -140,6 +144,31 @@ impl Executor for Words {
     }
 }
 
+/// Gives each datum back, one report at a time, and then what the function says.
+#[derive(Debug)]
+struct Numbers;
+
+impl FunctionExecutor for Numbers {
+    fn run(
+        &self,
+        batch: SliceBatch,
+        _: Stop,
+        reports: mpsc::Sender<Vec<SliceReport>>,
+    ) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async move {
+            for Slice { number, datum: value } in batch.slices {
+                let report = SliceReport::Finished { number, value, seconds: 0.5 };
+                reports.send(vec![report]).await.unwrap();
+            }
+            if batch.function == "ok" { Ok(()) } else { Err(batch.function) }
+        })
+    }
+
+    fn is_there(&self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(true))
+    }
+}
+
 struct Running {
     drain: Option<oneshot::Sender<()>>,
     agent: JoinHandle<Ended>,
@@ -166,7 +195,11 @@ fn start(fake: &Fake, slots: u32, drain_limit: Duration) -> Running {
         now: || 0,
     };
     let words: Arc<dyn Executor> = Arc::new(Words);
-    let executors = Arc::new(Executors::of(BTreeMap::from([(Language::Sal, words)])));
+    let numbers: Arc<dyn FunctionExecutor> = Arc::new(Numbers);
+    let executors = Arc::new(Executors::of(
+        BTreeMap::from([(Language::Sal, words)]),
+        Functions::of(BTreeMap::from([(FunctionLanguage::JavaScript, numbers)])),
+    ));
     let permits = Arc::new(Semaphore::new(slots.try_into().unwrap()));
     let agent = Agent::new(fake.clone(), settings, executors, permits);
     let (drain, drained) = oneshot::channel::<()>();
@@ -177,6 +210,39 @@ fn start(fake: &Fake, slots: u32, drain_limit: Duration) -> Running {
 }
 
 const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn what_comes_of_slices_is_reported_once_in_order_and_before_the_end() {
+    for (function, end) in [("ok", ReportStatus::Finished), ("stopped", ReportStatus::Error)] {
+        let fake = Fake::default();
+        let _running = start(&fake, 1, LONG);
+        fake.attached(1).await;
+        let slice = |number| Slice { number, datum: to_raw_value(&(number * 10)).unwrap() };
+        let batch = SliceBatch {
+            function: function.into(),
+            args: to_raw_value(&json!([])).unwrap(),
+            public: to_raw_value(&json!({})).unwrap(),
+            slice_seconds: 1.0,
+            slices: (1..=100).map(slice).collect(),
+        };
+        let job = CarriedJob { id: 1, script_type: "JavaScript".into(), ..CarriedJob::default() };
+        let (token, slices) = ("a".to_owned(), Some(Box::new(batch)));
+        let attempt = Attempt { job_id: 1, attempt: 1, token, slices, ..Attempt::default() };
+        let (message, attempts) = (Carried { job: vec![job] }, vec![attempt]);
+        fake.tell(Notification::Jobs { message, attempts }).await;
+        let last = fake.reported("a", end).await;
+        assert_eq!(last.error.is_some(), end == ReportStatus::Error);
+        let reports = fake.state.lock().reports.clone();
+        let numbers = reports.iter().flat_map(|report| &report.slices).map(|slice| match slice {
+            SliceReport::Finished { number, value, .. } => {
+                assert_eq!(value.get(), (number * 10).to_string());
+                *number
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(numbers.collect::<Vec<_>>(), (1..=100).collect::<Vec<_>>());
+    }
+}
 
 #[tokio::test]
 async fn an_attempt_is_acknowledged_started_and_finished_with_its_lines() {

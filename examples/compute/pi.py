@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""Estimates pi over slices, through the REST surface, with nothing but the standard library.
+
+    muster serve --js-runner &
+    python3 examples/compute/pi.py [http://127.0.0.1:9652]
+
+The keystore beside this file is a published test vector: never use it for anything of worth.
+"""
+import base64, json, pathlib, sys, time, urllib.request
+
+HERE = pathlib.Path(__file__).parent
+BASE = (sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:9652") + "/api/v0"
+KEYSTORE, PASSWORD = (HERE / "keystore.json").read_text().strip(), "correct horse"
+TOKEN = base64.b64encode(f"{KEYSTORE}:{PASSWORD}".encode()).decode()
+SLICES, DARTS = 200, 500_000
+
+
+def call(verb, path, body=None):
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Authorization": "Basic " + TOKEN, "Content-Type": "application/json"}
+    request = urllib.request.Request(BASE + path, data, headers, method=verb)
+    with urllib.request.urlopen(request) as answer:
+        return json.loads(answer.read() or "null")
+
+
+job = call("POST", "/job", {
+    "work": {"language": "js", "function": (HERE / "pi.js").read_text()},
+    "slices": list(range(1, SLICES // 2 + 1)),
+    "args": [DARTS],
+    "account": {"json": KEYSTORE, "password": PASSWORD},
+    "public": {"name": "pi"},
+})["jobId"]
+# Slices can be added at any time.
+call("POST", f"/job/{job}/slices", {"sliceData": list(range(SLICES // 2 + 1, SLICES + 1))})
+
+inside, done = 0, 0
+while done < SLICES:
+    answer = call("GET", f"/job/{job}/result")
+    if answer["errors"]:
+        sys.exit(f"slices failed: {answer['errors'][:3]}")
+    done, inside = len(answer["results"]), sum(slice["value"] for slice in answer["results"])
+    if done:
+        print(f"{done}/{SLICES} slices: pi is about {4 * inside / (done * DARTS):.6f}")
+    time.sleep(0.2)
+call("DELETE", f"/job/{job}")
