@@ -29,8 +29,9 @@ use crate::app::App;
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
 /// The first byte that a client sends over TLS.
 const TLS_HANDSHAKE: u8 = 0x16;
-/// Largest request head, bytes.
-const HEAD_BYTES: usize = 64 << 10;
+/// Largest request head, bytes: larger than the longest target that is understood, which is 64 KiB, so
+/// that a longer one is told so (414).
+const HEAD_BYTES: usize = 128 << 10;
 /// Pause after a failed accept, which is nearly always a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel may queue up.
