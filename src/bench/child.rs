@@ -70,10 +70,23 @@ impl Child {
         Self::serve_until(dir, &format!("{head}Content-Length: {}\r\n\r\n{call}", call.len())).await
     }
 
+    /// Starts `muster serve` with more flags and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// When it does not come up; what it said is part of the error.
+    pub async fn serve_with(dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        let ready = "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        Self::serve_so(dir, flags, ready).await
+    }
+
     async fn serve_until(dir: &Path, request: &str) -> anyhow::Result<Self> {
+        Self::serve_so(dir, &[], request).await
+    }
+
+    async fn serve_so(dir: &Path, flags: &[&str], request: &str) -> anyhow::Result<Self> {
         let data = dir.to_str().context("the directory has no plain name")?;
         let ports = ["--api-http-port", "0", "--api-ws-port", "0"];
-        let arguments = [&["serve", "--data-dir", data][..], &ports[..]].concat();
+        let arguments = [&["serve", "--data-dir", data][..], &ports[..], flags].concat();
         let mut child = Self::start(dir, &arguments).await?;
         let start = now();
         while start.elapsed() < PATIENCE {

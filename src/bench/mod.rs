@@ -15,6 +15,7 @@ pub mod report;
 mod runner;
 mod scale;
 pub mod shape;
+mod slices;
 pub mod socket;
 
 use std::path::{Path, PathBuf};
@@ -49,9 +50,9 @@ pub struct Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&str; 11] = [
+pub const WORKLOADS: [&str; 12] = [
     "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "receipt", "fanout", "dag",
-    "restart",
+    "slices", "restart",
 ];
 
 /// What the workloads share.
@@ -127,6 +128,7 @@ async fn all(bench: &mut Bench, only: &[String]) -> anyhow::Result<()> {
             "receipt" => push::receipt(bench).await,
             "fanout" => push::fanout(bench).await,
             "dag" => scale::dag(bench).await,
+            "slices" => slices::slices(bench).await,
             _ => scale::restart(bench).await,
         };
         if let Err(error) = outcome {

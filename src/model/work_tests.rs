@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// What can happen to a job.
-#[derive(Clone, Debug, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Happening {
     Add(u64),
     Cut(u64),
@@ -175,7 +175,8 @@ proptest! {
     ) {
         let mut pace = Pace::default();
         for (slices, seconds, whole) in learned {
-            pace.learn(slices, seconds, whole);
+            pace.learn(slices, seconds);
+            pace.saw(if whole { slices } else { 0 });
         }
         let size = pace.batch(pending, slots, bytes);
         prop_assert!((1..=BATCH).contains(&size));
@@ -190,12 +191,13 @@ fn batches_grow_to_what_a_tenth_of_a_second_holds() {
     for _ in 0..5 {
         let size = pace.batch(1_000_000, 2, 2);
         sizes.push(size);
-        pace.learn(size, f64::from(u32::try_from(size).unwrap()) * 0.000_001, true);
+        pace.learn(size, f64::from(u32::try_from(size).unwrap()) * 0.000_001);
+        pace.saw(size);
     }
     assert_eq!(sizes, [1, 16, 256, 1_024, 1_024]);
-    pace.learn(1_024, 1_024.0 * 0.002, true);
+    pace.learn(1_024, 1_024.0 * 0.002);
     assert_eq!(pace.batch(1_000_000, 2, 2), 40);
-    pace.learn(1, 1.0, true);
+    pace.learn(1, 1.0);
     assert_eq!(pace.batch(1_000_000, 2, 2), 1, "a slow slice travels alone");
     assert_eq!(Pace::default().batch(1_000_000, 2, 2), 1);
 }

@@ -258,7 +258,8 @@ async fn values_come_back_as_they_were_written() {
     for number in 1..=6 {
         let batch = runner.given().await;
         let (_, datum) = &batch.slices[0];
-        assert_eq!(*datum, data[batch.slices[0].0 as usize - 1]);
+        let at = usize::try_from(batch.slices[0].0).unwrap() - 1;
+        assert_eq!(*datum, data[at]);
         let reports: Vec<Value> =
             batch.slices.iter().map(|(number, datum)| finished(*number, datum)).collect();
         runner.finish(&batch, reports.into()).await;
