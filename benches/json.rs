@@ -51,6 +51,7 @@ fn events(c: &mut Criterion) {
         subject: "job/1/42/3".into(),
         group: Some("flow/1/9".into()),
         data: r#"{"from":"Started","to":"Finished","attempt":1,"runner_id":5,"flow_id":9}"#.into(),
+        by: None,
     };
     c.bench_function("event to text", |b| b.iter(|| black_box(&event).to_json()));
 }

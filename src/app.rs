@@ -1,12 +1,14 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use crate::Result;
+use crate::access::{Grant, Keeper, Role, Seen, Visitor};
 use crate::config::{self, Config};
 use crate::engine::Engine;
 use crate::identity::NodeKey;
@@ -22,6 +24,8 @@ pub struct App {
     pub store: Arc<Store>,
     /// For changes.
     pub engine: Engine,
+    /// Who may come in.
+    pub keeper: Keeper,
     /// What was configured.
     pub config: Config,
     /// The clock; tests set their own.
@@ -56,6 +60,7 @@ impl App {
         let node = NodeKey::of_dir(&config.data_dir)?;
         let directory = Directory::new(&config.directory);
         let now: fn() -> Millis = wall_clock;
+        let keeper = Keeper::open(&store, &config)?;
         let metrics = Metrics::default();
         store.observe(metrics.commits());
         let ages = config.events_keep_age.is_some();
@@ -63,6 +68,7 @@ impl App {
         Ok(Arc::new(Self {
             store,
             engine,
+            keeper,
             config,
             now,
             started_at: now(),
@@ -140,6 +146,8 @@ pub enum Caller {
     Operator,
     /// The holder of an actor's key.
     Actor(u32),
+    /// The holder of a runner's key: its context and id.
+    Runner(u32, u32),
 }
 
 /// The text of an `Authorization` header, for faces that check credentials of their own; never
@@ -164,6 +172,35 @@ pub struct Cx {
     pub connection: u64,
     /// What came in the `Authorization` header of the request, or of the WebSocket's handshake.
     pub credentials: Option<Credentials>,
-    /// Where the connection comes from; none for calls from inside.
-    pub peer: Option<IpAddr>,
+    /// What makes the caller who he is; none for strangers and for calls from inside.
+    pub grant: Option<Arc<Grant>>,
+    /// Who is at the other end.
+    pub visitor: Arc<Visitor>,
+}
+
+impl Cx {
+    /// A call from inside, as whoever it is made for.
+    pub fn inside(app: Arc<App>, caller: Caller) -> Self {
+        let visitor = Visitor::inside();
+        Self { app, caller, connection: 0, credentials: None, grant: None, visitor }
+    }
+
+    /// A call of whoever is at the other end of a connection.
+    pub fn of(app: Arc<App>, visitor: Arc<Visitor>, connection: u64) -> Self {
+        let Seen { caller, grant } = visitor.seen(&app.keeper, (app.now)());
+        let credentials = visitor.credentials().cloned();
+        Self { app, caller, connection, credentials, grant, visitor }
+    }
+
+    /// Whether the caller has the role in the context; the operator has every one.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn has(&self, role: Role, context: u32) -> Result<bool> {
+        Ok(match self.caller {
+            Caller::Operator => true,
+            Caller::Actor(actor) => self.app.keeper.roles.permit(actor, role, context)?,
+            Caller::Anonymous | Caller::Runner(..) => false,
+        })
+    }
 }

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub active_runs: Gauge,
     /// Attached runners.
     pub runners_online: Gauge,
+    /// Wrong credentials and signatures.
+    pub auth_failures: Counter,
     /// Open subscriptions.
     pub subscriptions: Gauge,
     /// Subscriptions that were ended because their reader was too slow.
@@ -149,6 +151,7 @@ impl Default for Metrics {
             active_runs: Gauge::default(),
             runners_online: Gauge::default(),
             subscriptions: Gauge::default(),
+            auth_failures: Counter::default(),
             subscriptions_lagged: Counter::default(),
             events: Counter::default(),
             events_latest_seq: Gauge::default(),
@@ -189,6 +192,11 @@ impl Metrics {
         );
         into.register("active_runs", "Runs that have not ended", self.active_runs.clone());
         into.register("runners_online", "Attached runners", self.runners_online.clone());
+        into.register(
+            "auth_failures",
+            "Wrong credentials and signatures",
+            self.auth_failures.clone(),
+        );
         into.register("subscriptions", "Open subscriptions", self.subscriptions.clone());
         into.register(
             "subscriptions_lagged",

@@ -30,6 +30,7 @@ fuzz_target!(|input: &[u8]| {
         app: Arc::clone(&APP),
         caller: Caller::Operator,
         connection: 0,
+        peer: None,
         credentials: None,
     };
     // The calls are read, not made.

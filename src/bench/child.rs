@@ -57,8 +57,16 @@ impl Child {
     /// # Errors
     /// When it does not come up; what it said is part of the error.
     pub async fn serve(dir: &Path) -> anyhow::Result<Self> {
+        Self::serve_with(dir, &[]).await
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// As [`Child::serve`].
+    pub async fn serve_with(dir: &Path, more: &[&str]) -> anyhow::Result<Self> {
         let ready = "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        Self::serve_until(dir, ready).await
+        Self::serve_until(dir, more, ready).await
     }
 
     /// Starts `muster serve` over a directory and waits until it answers a call.
@@ -67,26 +75,14 @@ impl Child {
     /// When it does not come up; what it said is part of the error.
     pub async fn serve_until_answered(dir: &Path, call: &str) -> anyhow::Result<Self> {
         let head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n";
-        Self::serve_until(dir, &format!("{head}Content-Length: {}\r\n\r\n{call}", call.len())).await
+        Self::serve_until(dir, &[], &format!("{head}Content-Length: {}\r\n\r\n{call}", call.len()))
+            .await
     }
 
-    /// Starts `muster serve` with more flags and waits until it says that it is ready.
-    ///
-    /// # Errors
-    /// When it does not come up; what it said is part of the error.
-    pub async fn serve_with(dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
-        let ready = "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
-        Self::serve_so(dir, flags, ready).await
-    }
-
-    async fn serve_until(dir: &Path, request: &str) -> anyhow::Result<Self> {
-        Self::serve_so(dir, &[], request).await
-    }
-
-    async fn serve_so(dir: &Path, flags: &[&str], request: &str) -> anyhow::Result<Self> {
+    async fn serve_until(dir: &Path, more: &[&str], request: &str) -> anyhow::Result<Self> {
         let data = dir.to_str().context("the directory has no plain name")?;
         let ports = ["--api-http-port", "0", "--api-ws-port", "0"];
-        let arguments = [&["serve", "--data-dir", data][..], &ports[..], flags].concat();
+        let arguments = [&["serve", "--data-dir", data][..], &ports[..], more].concat();
         let mut child = Self::start(dir, &arguments).await?;
         let start = now();
         while start.elapsed() < PATIENCE {

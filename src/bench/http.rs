@@ -19,6 +19,8 @@ pub struct Http {
     stream: TcpStream,
     host: SocketAddr,
     inbox: BytesMut,
+    /// Further headers, each with its line end.
+    headers: String,
 }
 
 impl Http {
@@ -29,7 +31,8 @@ impl Http {
     pub async fn connect(host: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
-        Ok(Self { stream, host, inbox: BytesMut::with_capacity(16 << 10) })
+        let inbox = BytesMut::with_capacity(16 << 10);
+        Ok(Self { stream, host, inbox, headers: String::new() })
     }
 
     /// Posts a JSON body and returns that of the answer.
@@ -40,7 +43,9 @@ impl Http {
         let mut request = String::with_capacity(body.len() + 128);
         request.push_str("POST / HTTP/1.1\r\nHost: ");
         request.push_str(&self.host.to_string());
-        request.push_str("\r\nContent-Type: application/json\r\nContent-Length: ");
+        request.push_str("\r\n");
+        request.push_str(&self.headers);
+        request.push_str("Content-Type: application/json\r\nContent-Length: ");
         request.push_str(&body.len().to_string());
         request.push_str("\r\n\r\n");
         request.push_str(body);
@@ -138,9 +143,25 @@ pub async fn load(
     total: usize,
     body: impl Fn(usize) -> String + Send + Sync + 'static,
 ) -> anyhow::Result<Duration> {
+    load_as(host, connections, total, None, body).await
+}
+
+/// The same as whoever the bearer is.
+///
+/// # Errors
+/// As [`load`].
+pub async fn load_as(
+    host: SocketAddr,
+    connections: usize,
+    total: usize,
+    bearer: Option<String>,
+    body: impl Fn(usize) -> String + Send + Sync + 'static,
+) -> anyhow::Result<Duration> {
+    let headers = bearer.map(|token| format!("Authorization: Bearer {token}\r\n"));
+    let headers = headers.unwrap_or_default();
     let mut clients = Vec::with_capacity(connections);
     for _ in 0..connections {
-        clients.push(Http::connect(host).await?);
+        clients.push(Http { headers: headers.clone(), ..Http::connect(host).await? });
     }
     let (next, body) = (Arc::new(AtomicUsize::new(0)), Arc::new(body));
     let mut tasks = JoinSet::new();

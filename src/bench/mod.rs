@@ -3,11 +3,13 @@
 //! The servers, this one and the bare ones it is compared with, are processes of their own; the
 //! clients are in this process and as cheap as can be, since both share the machine.
 
+mod access;
 mod bare;
 mod calls;
 pub mod child;
 pub mod clock;
 mod coordinator;
+mod directory;
 mod flows;
 pub mod http;
 mod push;
@@ -50,9 +52,9 @@ pub struct Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&str; 12] = [
-    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "receipt", "fanout", "dag",
-    "slices", "restart",
+pub const WORKLOADS: [&str; 14] = [
+    "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "access", "receipt",
+    "fanout", "dag", "adv", "slices", "restart",
 ];
 
 /// What the workloads share.
@@ -125,9 +127,11 @@ async fn all(bench: &mut Bench, only: &[String]) -> anyhow::Result<()> {
             "chain" => flows::chain(bench).await,
             "load" => calls::load(bench).await,
             "create" => calls::create(bench).await,
+            "access" => access::access(bench).await,
             "receipt" => push::receipt(bench).await,
             "fanout" => push::fanout(bench).await,
             "dag" => scale::dag(bench).await,
+            "adv" => directory::adv(bench).await,
             "slices" => slices::slices(bench).await,
             _ => scale::restart(bench).await,
         };

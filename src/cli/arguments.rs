@@ -75,6 +75,29 @@ pub(super) fn url(default: &str) -> Arg {
         .help(format!("Where the coordinator is [default: {default}]"))
 }
 
+/// `--token` and `--token-file`, of every command.
+pub(super) fn credentials() -> [Arg; 2] {
+    [
+        Arg::new("token")
+            .long("token")
+            .value_name("TOKEN")
+            .env("MUSTER_TOKEN")
+            .hide_env_values(true)
+            .global(true)
+            .conflicts_with("token_file")
+            .help("What proves who calls a coordinator: a token, a session or an API key")
+            .help_heading("Credentials"),
+        Arg::new("token_file")
+            .long("token-file")
+            .value_name("FILE")
+            .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
+            .global(true)
+            .help("The same from a file")
+            .help_heading("Credentials"),
+    ]
+}
+
 /// `--ca`.
 pub(super) fn ca() -> Arg {
     Arg::new("ca")

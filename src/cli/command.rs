@@ -8,7 +8,9 @@ use clap::builder::{PossibleValuesParser, ValueHint};
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, value_parser};
 use clap_complete::Shell;
 
-use super::arguments::{ca, flow_path, id, json, switch, timeout, url, with, with_settings};
+use super::arguments::{
+    ca, credentials, flow_path, id, json, switch, timeout, url, with, with_settings,
+};
 use super::exit::{Failure, Result};
 use super::methods;
 use crate::face;
@@ -58,9 +60,10 @@ pub(super) fn tree(asked: &Asked) -> Command {
         .after_help(AFTER)
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .args(credentials())
         .subcommands([serve(), run(), runner(), flow(), call(), watch(), list(), openrpc()])
         .subcommands([config(), backup(), restore(), maintain(), measure(), completion()])
-        .subcommands([super::key::command(), super::adv::command()]);
+        .subcommands([token(), super::key::command(), super::adv::command()]);
     namespaces().into_iter().fold(root, |root, (space, names)| {
         let own = root.find_subcommand(space).is_some();
         let root = if own { root } else { root.subcommand(namespace(space)) };
@@ -113,6 +116,16 @@ fn runner() -> Command {
                 .help("The compute group whose work functions it calls: public, or its number"),
         )
         .arg(id("id", "The runner it is, as created by runner.create"))
+        .arg(
+            Arg::new("key")
+                .long("key")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .value_hint(ValueHint::FilePath)
+                .help(
+                    "Signs in as the runner with this ed25519 key: a seed of 64 hexadecimal digits",
+                ),
+        )
         .arg(
             Arg::new("slots")
                 .long("slots")
@@ -171,6 +184,31 @@ fn flow() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(submit)
+}
+
+fn token() -> Command {
+    let name = || {
+        Arg::new("name").value_name("NAME").required_unless_present("name_flag").help("Its name")
+    };
+    let flag = || {
+        Arg::new("name_flag")
+            .long("name")
+            .value_name("NAME")
+            .conflicts_with("name")
+            .help("The same")
+    };
+    let command = |name: &'static str, about: &'static str| {
+        let command = Command::new(name).about(about);
+        with(command.args([url("http://127.0.0.1:9652"), ca(), timeout(), json()]), &["data_dir"])
+    };
+    let create = "Creates a token and prints it: it is not shown again";
+    Command::new("token")
+        .about("Operators' tokens, of a data directory or of a running coordinator")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(command("create", create).args([name(), flag()]))
+        .subcommand(command("list", "Lists tokens by name"))
+        .subcommand(command("revoke", "Revokes a token, at once").args([name(), flag()]))
 }
 
 fn call() -> Command {

@@ -14,7 +14,7 @@ use crate::method::{Def, Entry, Field, Run, codegen_document, document};
 /// A file named by `@` may be this large.
 const FILE_BYTES: u64 = 256 << 20;
 /// Flags of ours that a method's parameter may not take.
-const TAKEN: &[&str] = &["json", "url", "timeout", "help"];
+const TAKEN: &[&str] = &["json", "url", "timeout", "help", "token", "token-file"];
 
 /// Whether a method has a command: all but subscriptions, which `watch` opens.
 pub(super) fn is_command(def: &Def) -> bool {

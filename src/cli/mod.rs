@@ -6,7 +6,8 @@
 //! - [`peer`]: the coordinator that commands talk to, here or over the wire
 //! - [`methods`]: `call`, and one command per method off the table
 //! - [`key`], [`adv`]: this node's key, and what it publishes
-//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`bench`]: the commands named so
+//! - [`serve`], [`runner`], [`watch`], [`data`], [`settings`], [`token`], [`bench`]: the commands
+//!   named so
 //! - [`flow_file`], [`flow_inputs`], [`flow_plan`]: flow files, as written and as submitted
 //! - [`flow`], [`run`], [`flow_run`], [`progress`], [`local`]: flows submitted, or run on the spot
 
@@ -31,6 +32,7 @@ mod run;
 mod runner;
 mod serve;
 mod settings;
+mod token;
 mod watch;
 
 use std::ffi::OsString;
@@ -76,6 +78,7 @@ fn dispatch(matches: &ArgMatches) -> Result {
         ("key", _) => key::key(matches),
         ("adv", Some("publish")) => adv::publish(matches),
         ("flow", Some("submit")) => flow::submit(matches),
+        ("token", Some(action)) => token::run(action, matches),
         (namespace, _) => methods::by_name(namespace, matches),
     }
 }

@@ -9,14 +9,15 @@ use futures_util::future::ready;
 use futures_util::stream::{BoxStream, StreamExt};
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee::core::traits::ToRpcParams;
-use jsonrpsee_http_client::{HttpClient, HttpClientBuilder};
+use jsonrpsee_http_client::{HeaderMap, HttpClient, HttpClientBuilder};
 use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use super::exit::{Exit, Failure, Result};
+use crate::access::Secret;
 use crate::app::{App, Caller, Cx};
-use crate::client::Trust;
+use crate::client::{self, Trust};
 use crate::face;
 use crate::method::Note;
 
@@ -48,6 +49,7 @@ pub(super) struct Address {
     url: Option<String>,
     trust: Trust,
     timeout: Duration,
+    secret: Option<Secret>,
 }
 
 /// Who vouches for the other end: from `--ca`.
@@ -65,17 +67,35 @@ impl Address {
         let timeout = matches.get_one::<f64>("timeout").copied().unwrap_or(60.0);
         let timeout = Duration::try_from_secs_f64(timeout)
             .map_err(|_| Failure::usage("--timeout must be seconds, 0 or more"))?;
-        Ok(Self { inside: None, url, trust: trust(matches)?, timeout })
+        Ok(Self { inside: None, url, trust: trust(matches)?, timeout, secret: secret(matches)? })
+    }
+
+    /// The same with what proves who calls.
+    pub(super) fn showing(mut self, secret: Option<Secret>) -> Self {
+        self.secret = secret;
+        self
+    }
+
+    /// Whether somebody said where it is.
+    pub(super) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The same elsewhere.
+    pub(super) fn moved_to(mut self, url: String) -> Self {
+        self.url = Some(url);
+        self
     }
 
     /// At a URL.
     pub(super) fn at(url: &str, trust: Trust, timeout: Duration) -> Self {
-        Self { inside: None, url: Some(url.to_owned()), trust, timeout }
+        Self { inside: None, url: Some(url.to_owned()), trust, timeout, secret: None }
     }
 
     /// In this process.
     pub(super) fn inside(app: Arc<App>) -> Self {
-        Self { inside: Some(app), url: None, trust: Trust::default(), timeout: Duration::MAX }
+        let (timeout, trust) = (Duration::MAX, Trust::default());
+        Self { inside: Some(app), url: None, trust, timeout, secret: None }
     }
 
     /// For calls.
@@ -111,7 +131,8 @@ impl Address {
                     .max_request_size(u32::MAX)
                     .max_response_size(ANSWER_BYTES)
                     .request_timeout(self.timeout)
-                    .connect_timeout(self.timeout);
+                    .connect_timeout(self.timeout)
+                    .set_headers(headers(self.secret.as_ref())?);
                 self.trust.http(builder, url).map(Peer::Http).map_err(unreachable)
             }
             Some(("ws" | "wss", _)) => {
@@ -120,7 +141,8 @@ impl Address {
                     .max_response_size(ANSWER_BYTES)
                     .request_timeout(self.timeout)
                     .max_buffer_capacity_per_subscription(BUFFER)
-                    .enable_ws_ping(PingConfig::new());
+                    .enable_ws_ping(PingConfig::new())
+                    .set_headers(headers(self.secret.as_ref())?);
                 let client = self.trust.ws(builder, url, self.timeout).await;
                 client
                     .map(Peer::Ws)
@@ -131,6 +153,23 @@ impl Address {
             ))),
         }
     }
+}
+
+/// What `--token` or `--token-file` say.
+pub(super) fn secret(matches: &ArgMatches) -> Result<Option<Secret>> {
+    if let Some(path) = matches.get_one::<PathBuf>("token_file") {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| Failure::from(e).during(path.display()))?;
+        return Ok(Some(Secret::new(text.trim())));
+    }
+    let text = matches.get_one::<String>("token").filter(|text| !text.is_empty());
+    Ok(text.map(|text| Secret::new(text.trim())))
+}
+
+/// The headers that prove who calls.
+pub(super) fn headers(secret: Option<&Secret>) -> Result<HeaderMap> {
+    let Some(secret) = secret else { return Ok(HeaderMap::new()) };
+    client::bearer(secret).ok_or_else(|| Failure::usage("the token holds what no header can carry"))
 }
 
 impl Peer {
@@ -194,13 +233,7 @@ fn beside(url: &str, http: &str, ws: &str) -> String {
 
 /// A call from inside is the operator's own.
 fn inside(app: &Arc<App>) -> Cx {
-    Cx {
-        app: Arc::clone(app),
-        caller: Caller::Operator,
-        connection: 0,
-        credentials: None,
-        peer: None,
-    }
+    Cx::inside(Arc::clone(app), Caller::Operator)
 }
 
 /// A notification the way it would come over the wire.

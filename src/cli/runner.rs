@@ -1,6 +1,7 @@
 //! `runner`: runs jobs for a coordinator elsewhere.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,15 +10,16 @@ use serde_json::json;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
-use super::peer::{Address, WS_URL, trust};
+use super::peer::{self, Address, WS_URL, trust};
 use super::serve::{Signals, log};
 use super::{output, settings};
+use crate::access::signing_key;
 use crate::model::Millis;
 use crate::model::slices::FunctionLanguage;
 use crate::runner::Executors;
 use crate::runner::agent::{Agent, Ended, SCRIPT_TYPES, Settings};
 use crate::runner::executor::Limits;
-use crate::runner::link::{LinkError, WebSocket};
+use crate::runner::link::{LinkError, Proof, WebSocket};
 
 /// For a runner of a compute group to be created.
 const INTRODUCTION: Duration = Duration::from_secs(10);
@@ -56,14 +58,28 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
     };
     let permits = usize::try_from(settings.slots).unwrap_or(Semaphore::MAX_PERMITS);
     let who = format!("runner {}/{} for {url}", settings.context_id, settings.runner_id);
-    let link = WebSocket::new(url).trusting(trust(matches)?);
+    let link = WebSocket::new(url).trusting(trust(matches)?).proving(proof(matches)?);
     let agent = Agent::new(link, settings, executors, Arc::new(Semaphore::new(permits)));
     output::note(&who);
     if group.is_some() {
-        let address = Address::at(url, trust(matches)?, INTRODUCTION);
+        let address =
+            Address::at(url, trust(matches)?, INTRODUCTION).showing(peer::secret(matches)?);
         runtime.block_on(introduce(address, context_id, runner_id));
     }
     runtime.block_on(until_stopped(agent))
+}
+
+/// How it proves who it is: by its key, or else by a token.
+fn proof(matches: &ArgMatches) -> Result<Proof> {
+    let Some(path) = matches.get_one::<PathBuf>("key") else {
+        return Ok(peer::secret(matches)?.map_or(Proof::Nothing, Proof::Secret));
+    };
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|e| Failure::from(e).during(path.display()))?;
+    let key = signing_key(&text).ok_or_else(|| {
+        Failure::usage(format!("{}: must hold 64 hexadecimal digits", path.display()))
+    })?;
+    Ok(Proof::Key(key))
 }
 
 async fn until_stopped(agent: Agent<WebSocket>) -> Result {

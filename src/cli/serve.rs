@@ -24,7 +24,10 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 /// `muster serve`.
 pub(super) fn serve(matches: &ArgMatches) -> Result {
     let config = settings::load(matches)?.config;
-    config.check_exposure()?;
+    if !config.data_dir.exists() {
+        // Where there is no data there is no stored token either, and nothing is left behind.
+        config.check_exposure(!config.operator_tokens.is_empty())?;
+    }
     server::check_tls(&config)?;
     log(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -37,6 +40,7 @@ async fn until_stopped(config: Config) -> Result {
     let mut signals = Signals::listen()?;
     let app = start(config)?;
     let config = &app.config;
+    config.check_exposure(app.keeper.keyring.has_tokens())?;
     let running = server::serve(Arc::clone(&app)).await.map_err(|e| {
         Failure::failed(format!("cannot listen on {} and {}: {e}", config.http, config.ws))
     })?;

@@ -1,13 +1,17 @@
 //! `config`, and how every command comes by its configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use super::exit::Result;
+use super::exit::{Failure, Result};
 use super::output;
+use crate::access::Secret;
 use crate::config::{Effective, Layers, SETTINGS, default_file};
+
+/// A larger file is none with tokens.
+const FILE_BYTES: u64 = 64 << 10;
 
 /// Puts together what flags, environment and file say.
 pub(super) fn load(matches: &ArgMatches) -> Result<Effective> {
@@ -23,7 +27,30 @@ pub(super) fn load(matches: &ArgMatches) -> Result<Effective> {
             layers.flags.insert(setting.key, text.clone());
         }
     }
-    Ok(layers.resolve()?)
+    let mut effective = layers.resolve()?;
+    effective.config.operator_tokens =
+        operator_tokens(effective.config.operator_token_file.as_deref())?;
+    Ok(effective)
+}
+
+/// Operators' tokens that are configured: those of the file and of the environment, never shown.
+fn operator_tokens(file: Option<&Path>) -> Result<Vec<Secret>> {
+    let mut tokens = Vec::new();
+    if let Some(path) = file {
+        let named = |e: std::io::Error| Failure::from(e).during(path.display());
+        if std::fs::metadata(path).map_err(named)?.len() > FILE_BYTES {
+            return Err(Failure::usage(format!("{}: too large for tokens", path.display())));
+        }
+        let text = std::fs::read_to_string(path).map_err(named)?;
+        tokens.extend(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(Secret::new));
+        if tokens.is_empty() {
+            return Err(Failure::usage(format!("{}: there is no token in it", path.display())));
+        }
+    }
+    tokens.extend(variable("MUSTER_OPERATOR_TOKEN").map(Secret::new));
+    let peers = || variable("OCP_OPERATOR_TOKEN").or_else(|| variable("OCP_CONTROL_TOKEN"));
+    tokens.extend(peers().map(Secret::new));
+    Ok(tokens)
 }
 
 /// An empty variable is one that is not set.

@@ -16,6 +16,7 @@ pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
 pub use transport::{Hosts, Origins, RateLimit, WebOrigin};
 
+use crate::access::Secret;
 use crate::telemetry::LogFormat;
 
 /// Everything that can be set, checked.
@@ -47,6 +48,12 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where backups go; relative paths of `system.backup` start here.
     pub backup_dir: PathBuf,
+    /// File with operators' tokens, one per line.
+    pub operator_token_file: Option<PathBuf>,
+    /// Tokens of that file and of the environment; never shown.
+    pub operator_tokens: Vec<Secret>,
+    /// How long a session lasts.
+    pub session_lifetime: Duration,
     /// Memory for cached pages of the state, bytes.
     pub cache_bytes: u64,
     /// Events kept at least.
@@ -107,6 +114,9 @@ impl Default for Config {
             max_connections_per_address: 0,
             data_dir: PathBuf::from("muster-data"),
             backup_dir: PathBuf::from("muster-data/backups"),
+            operator_token_file: None,
+            operator_tokens: Vec::new(),
+            session_lifetime: Duration::from_secs(12 * 3_600),
             cache_bytes: 64 << 20,
             events_keep: 100_000,
             events_keep_age: None,
@@ -149,23 +159,26 @@ impl Config {
         Ok(())
     }
 
-    /// Refuses to be reached from other machines as long as nobody has to prove who he is.
+    /// The setting and the address of a listener that other machines can reach, if there is one.
+    pub fn exposed(&self) -> Option<(&'static str, IpAddr)> {
+        let listeners = [("api_http_ip", self.http.ip()), ("api_ws_ip", self.ws.ip())];
+        listeners.into_iter().find(|(_, address)| !address.is_loopback())
+    }
+
+    /// Refuses to be reached from other machines as long as nobody has to prove who he is:
+    /// `has_tokens` says whether there is an operator's token, stored or configured.
     ///
     /// # Errors
-    /// When a listener is not on loopback; the message says what to do.
-    pub fn check_exposure(&self) -> Result<(), ConfigError> {
-        for (key, address) in [("api_http_ip", self.http), ("api_ws_ip", self.ws)] {
-            if !address.ip().is_loopback() {
-                let flag = key.replace('_', "-");
-                return Err(ConfigError::Refused(format!(
-                    "{key} is {}, which other machines can reach, and this release cannot check \
-                     who is calling: use a loopback address (--{flag} 127.0.0.1) and reach it \
-                     through an SSH tunnel or an authenticating proxy on this machine",
-                    address.ip()
-                )));
-            }
-        }
-        Ok(())
+    /// When a listener is not on loopback and there is none; the message says what to do.
+    pub fn check_exposure(&self, has_tokens: bool) -> Result<(), ConfigError> {
+        let Some((key, address)) = self.exposed().filter(|_| !has_tokens) else { return Ok(()) };
+        let (flag, dir) = (key.replace('_', "-"), self.data_dir.display());
+        Err(ConfigError::Refused(format!(
+            "{key} is {address}, which other machines can reach, and there is no operator token \
+             that a caller could have to show: create one first (muster token create NAME \
+             --data-dir {dir}), or name a file with one (--operator-token-file), or use a loopback \
+             address (--{flag} 127.0.0.1)"
+        )))
     }
 }
 
@@ -212,10 +225,11 @@ mod tests {
     #[test]
     fn a_bind_beyond_loopback_is_refused_with_the_way_out() {
         let http = "0.0.0.0:9652".parse().unwrap();
-        let refusal = Config { http, ..Config::default() }.check_exposure().unwrap_err();
+        let refusal = Config { http, ..Config::default() }.check_exposure(false).unwrap_err();
         assert!(refusal.to_string().contains("--api-http-ip 127.0.0.1"), "{refusal}");
         let ws = "[::1]:9653".parse().unwrap();
-        assert_eq!(Config { ws, ..Config::default() }.check_exposure(), Ok(()));
+        assert_eq!(Config { ws, ..Config::default() }.check_exposure(false), Ok(()));
+        assert_eq!(Config { http, ..Config::default() }.check_exposure(true), Ok(()));
     }
 
     #[test]

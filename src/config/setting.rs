@@ -221,6 +221,28 @@ const CORE: &[Setting] = &[
         show: |config| config.backup_dir.display().to_string(),
     },
     Setting {
+        key: "operator_token_file",
+        kind: Kind::Path,
+        doc: "File with operators' tokens, one per line; besides MUSTER_OPERATOR_TOKEN and those of muster token",
+        read: |config, text| {
+            config.operator_token_file = Some(text).filter(|text| !text.is_empty()).map(Into::into);
+            Ok(())
+        },
+        show: |config| {
+            config
+                .operator_token_file
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string())
+        },
+    },
+    Setting {
+        key: "session_lifetime",
+        kind: Kind::Seconds,
+        doc: "How long a session of one who signed in lasts",
+        read: |config, text| positive(text).map(|lifetime| config.session_lifetime = lifetime),
+        show: |config| in_seconds(config.session_lifetime),
+    },
+    Setting {
         key: "runner_grace",
         kind: Kind::Seconds,
         doc: "How long a lost runner may take to come back before its work goes to others",

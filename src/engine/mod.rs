@@ -15,6 +15,7 @@ mod jobs;
 mod load;
 mod memory;
 mod messages;
+mod origin;
 mod plan;
 mod queue;
 mod reports;
@@ -34,6 +35,7 @@ pub use delivered::Delivered;
 pub use explain::{Explanation, Reason};
 pub use flows::Rerun;
 use inbox::Inbox;
+pub use origin::acting_for;
 use parking_lot::Mutex;
 pub use plan::{History, Outside, Plan, Prepared, job_subject};
 pub use queue::Skill;
@@ -115,8 +117,11 @@ impl Engine {
         f: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let by = origin::current().map(Arc::new);
         let command: Command = Box::new(|turn| {
+            turn.act_for(by);
             let out = turn.attempt(f);
+            turn.act_for(None);
             Box::new(|committed| {
                 let out = committed.clone().map_err(Error::Store).and(out);
                 let _ = reply.send(out);

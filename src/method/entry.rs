@@ -9,10 +9,13 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tracing::Instrument;
 
+use super::access::Needed;
 use super::{Items, Method, RestRequest, Shape, Spec, Subscription, misfit, params};
+use crate::access::{Refusals, Seen, Standing};
 use crate::app::Cx;
+use crate::engine::acting_for;
 use crate::telemetry::Stopwatch;
-use crate::{Error, Result};
+use crate::{Code, Error, Result};
 
 /// A result as it goes on the wire, serialised once.
 pub type Json = Box<RawValue>;
@@ -111,7 +114,7 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
-        let answer = self.run(cx, |cx| self.begin(cx, params, call)).await;
+        let answer = self.run(cx, |cx| self.begin(cx, params, call, &mut None)).await;
         answer.map_err(|err| self.def.spec.worded(err))
     }
 
@@ -133,7 +136,7 @@ impl Entry {
             self.def.spec.access.check_identity(cx.caller)?;
             match (self.def.rest)(cx.clone(), request) {
                 Some(begun) => begun,
-                None => self.begin(cx, &merged(request)?, call),
+                None => self.begin(cx, &merged(request)?, call, &mut None),
             }
         };
         self.run(cx, begin).await
@@ -147,14 +150,18 @@ impl Entry {
         let Run::Open(open) = self.def.run else {
             return Err(Error::params("", "not a subscription"));
         };
-        let answer = self.run(cx, |cx| self.begin(cx, params, open)).await;
-        answer.map_err(|err| self.def.spec.worded(err))
+        let (app, grant, mut needed) = (cx.app.clone(), cx.grant.clone(), None);
+        let answer = self.run(cx, |cx| self.begin(cx, params, open, &mut needed)).await;
+        let items = answer.map_err(|err| self.def.spec.worded(err))?;
+        Ok(items.watched(Standing::new(app, grant, needed)))
     }
 
     async fn run<T>(&self, cx: Cx, begin: impl FnOnce(Cx) -> Begun<T>) -> Result<T> {
-        let app = cx.app.clone();
+        let (app, visitor) = (cx.app.clone(), cx.visitor.clone());
         let request = app.metrics.next_request();
         let method = self.def.spec.name;
+        let seen = Seen { caller: cx.caller, grant: cx.grant.clone() };
+        let by = visitor.by(&seen, method);
         let span = tracing::info_span!("call", connection = cx.connection, request, method);
         let watch = Stopwatch::start();
         let answer = async {
@@ -162,17 +169,35 @@ impl Entry {
             let answer = begun.catch_unwind().await;
             answer.unwrap_or_else(|_| Err(Error::Bug(format!("{method} panicked"))))
         };
-        let answer = answer.instrument(span).await;
+        let mut answer = acting_for(by, answer.instrument(span)).await;
+        if let Err(err) = &mut answer
+            && matches!(err.code(), Code::Unauthenticated | Code::Forbidden)
+        {
+            if err.code() == Code::Unauthenticated && visitor.showed_wrong((app.now)()) {
+                app.metrics.auth_failures.inc();
+                match app.keeper.failed(visitor.from()) {
+                    Ok(()) => tracing::warn!(method, from = ?visitor.from(), "wrong credentials"),
+                    Err(wait) => *err = wait,
+                }
+            }
+            Refusals::note(&app, visitor.by(&seen, method), err.code());
+        }
         app.metrics.called(self.index, watch, answer.as_ref().err().map(Error::code));
         answer
     }
 
     /// Access, spelling of the params, the context's role, then the method's own parsing.
-    fn begin<T>(&self, cx: Cx, params: &str, run: fn(Cx, &str) -> Begun<T>) -> Begun<T> {
+    fn begin<T>(
+        &self,
+        cx: Cx,
+        params: &str,
+        run: fn(Cx, &str) -> Begun<T>,
+        needed: &mut Option<Needed>,
+    ) -> Begun<T> {
         let spec = &self.def.spec;
         spec.access.check_identity(cx.caller)?;
         let params = self.shape.normalize(params)?;
-        spec.access.check_context(cx.caller, spec.scope, &params, &cx.app.store)?;
+        *needed = spec.access.check_context(&cx, spec.scope, &params)?;
         run(cx, &params)
     }
 }
@@ -188,7 +213,6 @@ fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Code;
     use crate::app::{App, Caller};
     use crate::config::Config;
     use crate::method::Access;
@@ -205,13 +229,7 @@ mod tests {
         };
         let dir = tempfile::tempdir().unwrap();
         let config = Config { data_dir: dir.path().into(), ..Config::default() };
-        let cx = Cx {
-            app: App::start(config).unwrap(),
-            caller: Caller::Anonymous,
-            connection: 0,
-            credentials: None,
-            peer: None,
-        };
+        let cx = Cx::inside(App::start(config).unwrap(), Caller::Anonymous);
         let answer = Entry::new((0, &BROKEN)).call(cx, "{}").await;
         assert_eq!(answer.unwrap_err().code(), Code::InternalError);
     }

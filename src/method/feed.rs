@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Json;
 use super::entry::json;
 use crate::Result;
+use crate::access::Standing;
 use crate::app::App;
 use crate::model::event::Filter;
 use crate::store::{Logged, Next};
@@ -40,6 +41,8 @@ pub struct Items {
     pub(crate) position: Option<u64>,
     /// Ends by itself when the coordinator stops, and wants what it says last to be sent.
     pub(crate) winds_down: bool,
+    /// What is said last when whoever follows may not any more; its argument is the reason.
+    farewell: fn(&str) -> Option<Note>,
     /// What a reader that is too slow is told last; in the words of the event log when left out.
     pub(crate) last_words: Option<LastWords>,
 }
@@ -57,12 +60,43 @@ impl Items {
     /// Items without a position in the log.
     pub fn new<T: Serialize>(items: impl Stream<Item = T> + Send + 'static) -> Self {
         let notes = items.filter_map(|item| ready(json(&item).ok().map(Note::Item)));
-        Self { notes: notes.boxed(), position: None, winds_down: false, last_words: None }
+        Self { notes: notes.boxed(), position: None, winds_down: false, last_words: None, farewell }
     }
 
     /// Events after `position`, and whatever else is to be sent between them.
     pub fn notes(position: u64, notes: impl Stream<Item = Note> + Send + 'static) -> Self {
-        Self { notes: notes.boxed(), position: Some(position), winds_down: false, last_words: None }
+        Self {
+            notes: notes.boxed(),
+            position: Some(position),
+            winds_down: false,
+            last_words: None,
+            farewell,
+        }
+    }
+
+    /// Says something of its own last when whoever follows may not any more, instead of
+    /// `{"ended": {"reason": …}}`.
+    #[must_use]
+    pub fn farewell(mut self, words: fn(&str) -> Option<Note>) -> Self {
+        self.farewell = words;
+        self
+    }
+
+    /// Only events that `admit` admits, and whatever is no event.
+    #[must_use]
+    pub fn retain(mut self, admit: impl Fn(&Logged) -> bool + Send + 'static) -> Self {
+        let passes = move |note: &Note| match note {
+            Note::Event(event) => admit(event),
+            Note::Item(_) | Note::Placed { .. } | Note::Lagged => true,
+        };
+        self.notes = self.notes.filter(move |note| ready(passes(note))).boxed();
+        self
+    }
+
+    /// Ends when whoever follows may not any more.
+    pub(super) fn watched(mut self, standing: Standing) -> Self {
+        self.notes = standing.watch(self.notes, self.farewell);
+        self
     }
 
     /// Words what a reader that is too slow is told last, given the position it was last sent.
@@ -82,6 +116,10 @@ impl Items {
         self.winds_down = true;
         self
     }
+}
+
+fn farewell(reason: &str) -> Option<Note> {
+    json(&serde_json::json!({ "ended": { "reason": reason } })).ok().map(Note::Item)
 }
 
 /// The events after `since`, or from now on, that `filter` admits.

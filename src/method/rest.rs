@@ -122,7 +122,8 @@ fn core_refusal(fault: &RestFault<'_>, _: &Captures<'_>) -> Refusal {
         RestFault::Error(err) => {
             let body = err.data().as_object().cloned().unwrap_or_default();
             let refusal = Refusal::new(err.code(), err.http(), body);
-            return Refusal { retry_after: err.retry_after(), ..refusal };
+            let challenge = matches!(err, Error::Unauthenticated).then_some("Bearer");
+            return Refusal { retry_after: err.retry_after(), challenge, ..refusal };
         }
     };
     let status = fault.status();

@@ -1,6 +1,7 @@
 //! Events: what is told to subscribers, and the filters they choose by.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Millis;
@@ -22,6 +23,25 @@ pub struct Event {
     pub group: Option<String>,
     /// What happened, as JSON text.
     pub data: String,
+    /// On whose behalf it happened; none for what the coordinator does by itself. Not on the wire:
+    /// only the audit shows it.
+    pub by: Option<Arc<By>>,
+}
+
+/// What events of the audit alone begin with; only the audit shows them.
+pub const AUDIT: &str = "audit.";
+
+/// Who did something, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    /// The caller, as a path: `operator`, `actor/7`, `runner/1/3` or `anonymous`.
+    pub who: Arc<str>,
+    /// What proved it, such as `session` or `token ci`; empty when nothing did.
+    pub with: Arc<str>,
+    /// The address it came from; none for calls from inside.
+    pub from: Option<IpAddr>,
+    /// The method.
+    pub method: Cow<'static, str>,
 }
 
 impl Event {
@@ -54,6 +74,8 @@ pub struct Filter {
     pub subject: Option<String>,
     /// Also events whose group is `subject`.
     pub with_group: bool,
+    /// Also events of the audit.
+    pub with_audit: bool,
 }
 
 impl Filter {
@@ -61,6 +83,7 @@ impl Filter {
     pub fn admits(&self, event: &Event) -> bool {
         let context = self.context_id.is_none_or(|wanted| event.context_id == Some(wanted));
         context
+            && (self.with_audit || !event.kind.starts_with(AUDIT))
             && self
                 .kinds
                 .as_ref()
@@ -93,11 +116,17 @@ mod tests {
             subject: "job/1/42/3".into(),
             group: Some("flow/1/9".into()),
             data: r#"{"to":"Finished"}"#.into(),
+            by: Some(Arc::new(By {
+                who: "actor/7".into(),
+                with: "session".into(),
+                from: None,
+                method: "runner.report".into(),
+            })),
         }
     }
 
     #[test]
-    fn json_has_the_wire_members_in_order() {
+    fn json_has_the_wire_members_in_order_and_not_who_did_it() {
         assert_eq!(
             event().to_json(),
             r#"{"seq":7,"at":5,"kind":"job.status","context_id":1,"subject":"job/1/42/3","data":{"to":"Finished"}}"#
@@ -118,5 +147,9 @@ mod tests {
         assert!(kinds("job.status").admits(&event()));
         assert!(!kinds("job").admits(&event()));
         assert!(!Filter { context_id: Some(2), ..Filter::default() }.admits(&event()));
+        let refused = Event { kind: "audit.refused".into(), ..event() };
+        assert!(!Filter::default().admits(&refused));
+        assert!(!kinds("audit.*").admits(&refused));
+        assert!(Filter { with_audit: true, ..Filter::default() }.admits(&refused));
     }
 }

@@ -6,7 +6,9 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ed25519_dalek::SigningKey;
 use futures_util::stream::{BoxStream, StreamExt};
+use hyper::HeaderMap;
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use parking_lot::Mutex;
@@ -14,7 +16,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
-use crate::client::{ByName, Trust};
+use crate::access::{Secret, signed_by};
+use crate::client::{self, ByName, Trust, bearer};
+use crate::face::core::auth::{AuthChallenge, GetChallenge, SignIn};
 
 /// Largest message from the coordinator, bytes.
 const MESSAGE_BYTES: u32 = 256 << 20;
@@ -130,18 +134,69 @@ pub struct WebSocket {
     url: String,
     trust: Trust,
     client: Mutex<Option<Arc<WsClient>>>,
+    proof: Proof,
+}
+
+/// How a runner proves who it is.
+#[derive(Clone, Default)]
+pub enum Proof {
+    /// By where it sits.
+    #[default]
+    Nothing,
+    /// By a token, a session or an API key.
+    Secret(Secret),
+    /// By its key: each connection signs in.
+    Key(SigningKey),
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nothing => "Nothing",
+            Self::Secret(_) => "Secret(…)",
+            Self::Key(_) => "Key(…)",
+        })
+    }
 }
 
 impl WebSocket {
     /// One that will connect to `url`, such as `ws://127.0.0.1:9653`.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), trust: Trust::default(), client: Mutex::default() }
+        let (trust, proof) = (Trust::default(), Proof::Nothing);
+        Self { url: url.into(), trust, client: Mutex::default(), proof }
     }
 
     /// The same, with whoever is vouched for.
     #[must_use]
     pub fn trusting(self, trust: Trust) -> Self {
         Self { trust, ..self }
+    }
+
+    /// Proves who it is on each connection.
+    #[must_use]
+    pub fn proving(mut self, proof: Proof) -> Self {
+        self.proof = proof;
+        self
+    }
+
+    fn headers(&self) -> Result<HeaderMap, LinkError> {
+        match &self.proof {
+            Proof::Secret(secret) => {
+                bearer(secret).ok_or_else(|| LinkError::Lost("the token cannot be sent".to_owned()))
+            }
+            Proof::Nothing | Proof::Key(_) => Ok(HeaderMap::new()),
+        }
+    }
+
+    /// Signs in as the runner, where it has a key.
+    async fn sign_in(&self, client: &WsClient, params: &Attach) -> Result<(), LinkError> {
+        let Proof::Key(key) = &self.proof else { return Ok(()) };
+        let (context_id, runner_id) = (Some(params.context_id), Some(params.runner_id));
+        let asked = GetChallenge { actor_id: None, context_id, runner_id };
+        let AuthChallenge { challenge, .. } = client::call(client, asked).await.map_err(lost)?;
+        let signature = signed_by(key, &challenge);
+        let signed = SignIn { challenge, signature, actor_id: None, context_id, runner_id };
+        client::call(client, signed).await.map(drop).map_err(lost)
     }
 
     fn client(&self) -> Result<Arc<WsClient>, LinkError> {
@@ -161,9 +216,11 @@ impl Link for WebSocket {
             .max_request_size(MESSAGE_BYTES)
             .max_response_size(MESSAGE_BYTES)
             .max_buffer_capacity_per_subscription(room.saturating_add(1_024))
-            .enable_ws_ping(ping);
+            .enable_ws_ping(ping)
+            .set_headers(self.headers()?);
         let client = self.trust.ws(builder, &self.url, CONNECT).await;
         let client = Arc::new(client.map_err(lost)?);
+        self.sign_in(&client, params).await?;
         let params = ByName(params);
         let subscribed = client.subscribe("runner.attach", params, "runner.detach");
         let notifications = subscribed.await.map_err(lost)?;

@@ -223,13 +223,7 @@ impl Inside {
     }
 
     fn cx(&self) -> Cx {
-        Cx {
-            app: Arc::clone(&self.app),
-            caller: Caller::Operator,
-            connection: 0,
-            credentials: None,
-            peer: None,
-        }
+        Cx::inside(Arc::clone(&self.app), Caller::Operator)
     }
 }
 

@@ -73,6 +73,7 @@ async fn route(link: Arc<Link>, request: Request<Incoming>) -> Answer {
 
 /// JSON-RPC over HTTP.
 async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
+    let visitor = link.visitor(request.headers(), request.extensions());
     if !is_json(request.headers().get(CONTENT_TYPE)) {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
@@ -95,6 +96,7 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     let json_type = HeaderValue::from_static("application/json");
     request.headers_mut().insert(CONTENT_TYPE, json_type);
     request.extensions_mut().insert(Arc::clone(link));
+    request.extensions_mut().insert(visitor);
     let answered = link.shared.doors.http.clone().call(request).await;
     let answered = answered.inspect_err(|err| tracing::warn!(%err, "transport"));
     let Ok(answer) = answered else {

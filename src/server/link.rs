@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use futures_util::task::AtomicWaker;
+use hyper::HeaderMap;
 use jsonrpsee::server::Extensions;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::rate::Place;
-use super::{Shared, guard};
-use crate::Result;
+use super::{Shared, guard, identity};
+use crate::access::Visitor;
 use crate::app::{Caller, Cx};
+use crate::{Error, Result};
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +27,6 @@ pub(super) enum Port {
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
     pub(super) port: Port,
-    pub(super) caller: Caller,
     /// Where the other end is.
     pub(super) peer: IpAddr,
     /// Where this end is.
@@ -47,20 +48,26 @@ impl Link {
         extensions.get()
     }
 
-    /// What a call by this connection sees.
-    pub(super) fn cx(&self) -> Cx {
-        let app = Arc::clone(&self.shared.app);
-        let (caller, connection, peer) = (self.caller, self.connection, Some(self.peer));
-        Cx { app, caller, connection, credentials: None, peer }
+    /// Who sends these headers over this connection; `marks` are what is known of the page that
+    /// had them sent.
+    pub(super) fn visitor(&self, headers: &HeaderMap, marks: &Extensions) -> Arc<Visitor> {
+        let app = &self.shared.app;
+        let visitor = identity::of(headers, self.peer, &app.keeper, (app.now)());
+        let visitor = if self.port == Port::Ws { visitor.lasting() } else { visitor };
+        Arc::new(if guard::is_foreign(marks) { visitor.from_elsewhere() } else { visitor })
     }
 
-    /// What a call by one request of this connection sees.
-    pub(super) fn cx_of(&self, request: &Extensions) -> Cx {
-        let mut cx = self.cx();
-        if guard::is_foreign(request) {
-            cx.caller = Caller::Anonymous;
-        }
-        cx
+    /// What a call of that visitor by this connection sees.
+    pub(super) fn cx(&self, visitor: &Arc<Visitor>) -> Cx {
+        Cx::of(Arc::clone(&self.shared.app), Arc::clone(visitor), self.connection)
+    }
+
+    /// The same for a call with its extensions, which hold both.
+    pub(super) fn cx_of(extensions: &Extensions) -> Result<Cx> {
+        let found = Self::of(extensions).zip(extensions.get::<Arc<Visitor>>());
+        let (link, visitor) =
+            found.ok_or_else(|| Error::Bug("a call without a connection".to_owned()))?;
+        Ok(link.cx(visitor))
     }
 
     /// Takes one of a caller's turns.

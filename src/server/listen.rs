@@ -22,7 +22,7 @@ use super::link::{Flow, Link, Port};
 use super::socket::Socket;
 use super::stream::Stream;
 use super::tls::Tls;
-use super::{Shared, http, identity};
+use super::{Shared, http};
 use crate::app::App;
 
 /// How long a request head may take, and how long a connection may idle between requests.
@@ -114,7 +114,6 @@ impl Listening {
         let link = Arc::new(Link {
             shared: Arc::clone(&self.shared),
             port: self.port,
-            caller: identity::of_peer(peer),
             peer: peer.ip(),
             local: stream.local_addr().map_or(peer.ip(), |at| at.ip()),
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),

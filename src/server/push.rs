@@ -13,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::link::Link;
 use super::socket::LAST_CHANCE;
+use crate::app::Cx;
 use crate::method::{Entry, Items, LastWords, Note};
 
 /// Opens a subscription and sends what it has to say until it, its reader or the server ends.
@@ -21,13 +22,14 @@ pub(super) async fn serve(
     params: Params<'static>,
     pending: PendingSubscriptionSink,
     link: Arc<Link>,
+    cx: Cx,
 ) {
     // Opened before it is accepted: what happens from now on is not missed.
-    let items = match entry.open(link.cx(), params.as_str().unwrap_or_default()).await {
+    let items = match entry.open(cx, params.as_str().unwrap_or_default()).await {
         Ok(items) => items,
         Err(err) => return pending.reject(ErrorObjectOwned::from(err)).await,
     };
-    let Items { notes, position, winds_down, last_words } = items;
+    let Items { notes, position, winds_down, last_words, .. } = items;
     let winding = winds_down.then(|| Winding::new(&link));
     let counted = Counted::new(Arc::clone(&link));
     let Ok(sink) = pending.accept().await else { return };

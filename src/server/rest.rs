@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -16,7 +16,7 @@ use super::http::{self, Answer};
 use super::link::Link;
 use super::route::{Found, Tree};
 use super::sse;
-use crate::app::{Credentials, Cx};
+use crate::app::Cx;
 use crate::method::{
     Captures, Entry, Rest, RestFault, RestRequest, RestStyle, Run, percent_decoded,
 };
@@ -94,8 +94,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
         Found::Nothing => return nothing_at(link, parts.uri.path()),
     };
     let style = rest.style;
-    let mut cx = link.cx_of(&parts.extensions);
-    cx.credentials = credentials(&parts.headers);
+    let cx = link.cx(&link.visitor(&parts.headers, &parts.extensions));
     if let Err(err) = link.take_turn(cx.caller) {
         http::discard(body).await;
         let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
@@ -149,11 +148,6 @@ fn nothing_at(link: &Link, path: &str) -> Answer {
         }
         _ => http::plain(StatusCode::NOT_FOUND, "there is nothing at this path"),
     }
-}
-
-fn credentials(headers: &HeaderMap) -> Option<Credentials> {
-    let text = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    Some(Credentials(text.into()))
 }
 
 /// Follows a subscription.

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::future::{Future, ready};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::future::Either;
 use jsonrpsee::core::middleware::{Batch, BatchEntry, Notification, RpcServiceT};
@@ -20,6 +20,7 @@ use tower::Layer;
 
 use super::envelope::REFUSED;
 use super::link::{Link, Port, Slot};
+use crate::access::Visitor;
 use crate::error::bare;
 use crate::method::{Field, Shape};
 use crate::{Code, Error, Result};
@@ -89,8 +90,10 @@ where
 
     /// Whether the request opens a subscription, or why it may not be run.
     fn check(&self, request: &mut Request<'_>, manner: Manner) -> Result<bool, ErrorObjectOwned> {
-        if let Some(link) = Link::of(&request.extensions) {
-            link.take_turn(link.caller)?;
+        let visitor = request.extensions.get::<Arc<Visitor>>();
+        if let Some((link, visitor)) = Link::of(&request.extensions).zip(visitor) {
+            let app = &link.shared.app;
+            link.take_turn(visitor.seen(&app.keeper, (app.now)()).caller)?;
         }
         let Some(method) = self.methods.method(&request.method) else {
             return Err(unknown(request));

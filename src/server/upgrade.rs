@@ -21,7 +21,9 @@ pub(super) async fn answer(link: Arc<Link>, request: Request<Incoming>) -> Answe
         };
     }
     let mut request = request;
+    let visitor = link.visitor(request.headers(), request.extensions());
     request.extensions_mut().insert(Arc::clone(&link));
+    request.extensions_mut().insert(visitor);
     let door = link.shared.doors.ws.clone();
     // Built anew for each connection: that is what gives it an id of its own.
     let mut door = door.build(link.shared.doors.methods.clone(), link.shared.doors.stop.clone());

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use serde_json::value::RawValue;
 
 use super::KeyBytes;
-use crate::model::event::Event;
+use crate::model::event::{By, Event};
 
 /// A stored value: its first byte says whether the rest is the value or a reference to a file.
 pub(super) type Value = Arc<[u8]>;
@@ -89,8 +89,10 @@ impl Batch {
         }
         put_count(out, self.events.len());
         put_count(out, self.changes.len());
+        let mut before: Option<&Arc<By>> = None;
         for event in &self.events {
-            put_event(out, event);
+            put_event(out, event, before);
+            before = event.by.as_ref().or(before);
         }
         for (key, value) in &*self.changes {
             put_bytes(out, key.as_slice());
@@ -136,18 +138,34 @@ impl Batch {
         count: usize,
     ) -> Option<Self> {
         let mut events = Vec::with_capacity(count.min(1_024));
-        let mut seq = seq_before;
+        let (mut seq, mut before) = (seq_before, None);
         for _ in 0..count {
             seq = seq.checked_add(1)?;
-            events.push(Arc::new(Logged::new(take_event(bytes, seq)?)));
+            let event = take_event(bytes, seq, before.as_ref())?;
+            before = event.by.clone().or(before);
+            events.push(Arc::new(Logged::new(event)));
         }
         Some(Self { number, seq_before, events, changes: Arc::default(), large: false })
     }
 }
 
-fn put_event(out: &mut Vec<u8>, event: &Event) {
+/// What an event has besides what every one has.
+const CONTEXT: u8 = 1;
+const GROUP: u8 = 2;
+const BY: u8 = 4;
+/// It was done by whoever did the one before it in the batch: most have company.
+const BY_SAME: u8 = 8;
+
+fn put_event(out: &mut Vec<u8>, event: &Event, before: Option<&Arc<By>>) {
     out.extend_from_slice(&event.at.to_le_bytes());
-    out.push(u8::from(event.context_id.is_some()) | u8::from(event.group.is_some()) << 1);
+    let by = match &event.by {
+        None => 0,
+        Some(by) if before.is_some_and(|before| Arc::ptr_eq(by, before) || by == before) => BY_SAME,
+        Some(_) => BY,
+    };
+    let context = if event.context_id.is_some() { CONTEXT } else { 0 };
+    let group = if event.group.is_some() { GROUP } else { 0 };
+    out.push(context | group | by);
     if let Some(context) = event.context_id {
         out.extend_from_slice(&context.to_le_bytes());
     }
@@ -156,23 +174,43 @@ fn put_event(out: &mut Vec<u8>, event: &Event) {
     for text in texts.into_iter().flatten() {
         put_bytes(out, text.as_bytes());
     }
+    if let (Some(done), BY) = (&event.by, by) {
+        let from = done.from.map(|from| from.to_string()).unwrap_or_default();
+        for text in [&*done.who, &*done.with, &from, &*done.method] {
+            put_bytes(out, text.as_bytes());
+        }
+    }
 }
 
-fn take_event(bytes: &mut &[u8], seq: u64) -> Option<Event> {
+fn take_event(bytes: &mut &[u8], seq: u64, before: Option<&Arc<By>>) -> Option<Event> {
     let at = take_u64(bytes)?;
     let flags = *take(bytes, 1)?.first()?;
-    let context_id = match flags & 1 {
+    let context_id = match flags & CONTEXT {
         0 => None,
         _ => Some(u32::from_le_bytes(*take(bytes, 4)?.first_chunk()?)),
     };
     let kind = take_text(bytes)?.into();
     let subject = take_text(bytes)?;
-    let group = match flags & 2 {
+    let group = match flags & GROUP {
         0 => None,
         _ => Some(take_text(bytes)?),
     };
     let data = take_text(bytes)?;
-    Some(Event { seq, at, kind, context_id, subject, group, data })
+    let by = match flags & (BY | BY_SAME) {
+        0 => None,
+        BY => Some(Arc::new(take_by(bytes)?)),
+        _ => Some(Arc::clone(before?)),
+    };
+    Some(Event { seq, at, kind, context_id, subject, group, data, by })
+}
+
+fn take_by(bytes: &mut &[u8]) -> Option<By> {
+    let (who, with) = (take_text(bytes)?.into(), take_text(bytes)?.into());
+    let from = match take_text(bytes)?.as_str() {
+        "" => None,
+        text => Some(text.parse().ok()?),
+    };
+    Some(By { who, with, from, method: take_text(bytes)?.into() })
 }
 
 /// Appends a number in as few bytes as it needs, seven bits in each.
@@ -230,10 +268,18 @@ mod tests {
 
     use super::*;
 
+    fn by() -> impl Strategy<Value = Arc<By>> {
+        ("[a-z]{0,2}", any::<Option<std::net::IpAddr>>()).prop_map(|(who, from)| {
+            let (with, method) = ("token ci".into(), "job.create".into());
+            Arc::new(By { who: who.into(), with, from, method })
+        })
+    }
+
     fn event() -> impl Strategy<Value = Event> {
         let group = prop::option::of("[a-z/]{0,200}");
-        (any::<u64>(), ".{0,9}", any::<Option<u32>>(), ".{0,200}", group, ".{0,300}").prop_map(
-            |(at, kind, context_id, subject, group, data)| Event {
+        let by = prop::option::of(by());
+        (any::<u64>(), ".{0,9}", any::<Option<u32>>(), ".{0,200}", group, ".{0,300}", by).prop_map(
+            |(at, kind, context_id, subject, group, data, by)| Event {
                 seq: 0,
                 at,
                 kind: kind.into(),
@@ -241,8 +287,42 @@ mod tests {
                 subject,
                 group,
                 data,
+                by,
             },
         )
+    }
+
+    #[test]
+    fn events_that_were_written_before_they_said_who_are_read() {
+        let mut bytes = 5_u64.to_le_bytes().to_vec();
+        bytes.push(CONTEXT);
+        bytes.extend_from_slice(&1_u32.to_le_bytes());
+        for text in ["job.created", "job/1/2/3", "{}"] {
+            put_bytes(&mut bytes, text.as_bytes());
+        }
+        let mut rest = bytes.as_slice();
+        let event = take_event(&mut rest, 9, None).unwrap();
+        assert!(rest.is_empty() && event.by.is_none());
+        assert_eq!((event.seq, event.subject.as_str(), &*event.data), (9, "job/1/2/3", "{}"));
+    }
+
+    #[test]
+    fn who_did_it_is_written_once_for_what_was_done_at_once() {
+        let by = By { who: "actor/7".into(), with: "".into(), from: None, method: "a.b".into() };
+        let event = |seq| Event {
+            seq,
+            at: 0,
+            kind: "k".into(),
+            context_id: None,
+            subject: String::new(),
+            group: None,
+            data: String::new(),
+            by: Some(Arc::new(by.clone())),
+        };
+        let (mut first, mut second) = (vec![], vec![]);
+        put_event(&mut first, &event(1), None);
+        put_event(&mut second, &event(2), event(1).by.as_ref());
+        assert_eq!(first.len() - second.len(), 4 + "actor/7".len() + "a.b".len());
     }
 
     proptest! {

@@ -100,6 +100,7 @@ fn append(core: &Core, batches: &mut [Batch]) -> Result<(), Arc<StoreError>> {
     let waiting = core.state.apply(batches.iter().map(|b| (&*b.changes, b.position())));
     core.pipeline.advance(last.position());
     core.background.notify(waiting >= URGENT_BYTES);
+    core.watchers.tell(core, batches);
     core.log.publish(batches.iter());
     Ok(())
 }

@@ -14,6 +14,7 @@ use super::log::Log;
 use super::segment::Segments;
 use super::state::State;
 use super::table::{BLOB, PLAIN};
+use super::watch::Watchers;
 use super::{Key, Options, Row, StoreError, Table, apply};
 
 /// Folder of the state.
@@ -39,6 +40,8 @@ pub(super) struct Core {
     pub(super) background: Background,
     /// Batches after this one are being backed up.
     pub(super) pinned: Mutex<Option<u64>>,
+    /// Who is told of changes of some tables.
+    pub(super) watchers: Watchers,
     /// Held by what reads all rows and large values: one backup, or the search for unused files.
     pub(super) archiving: Mutex<()>,
 }
@@ -67,6 +70,7 @@ impl Core {
             pipeline: Pipeline::new(last),
             background: Background::default(),
             pinned: Mutex::new(None),
+            watchers: Watchers::default(),
             archiving: Mutex::new(()),
         };
         apply::catch_up(&core)?;

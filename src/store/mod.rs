@@ -22,12 +22,14 @@ mod migrate;
 mod rebuild;
 mod record;
 mod row;
+mod row_access;
 mod row_directory;
 mod row_identity;
 mod segment;
 mod state;
 mod table;
 mod tx;
+mod watch;
 mod work;
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ pub use key::{Key, KeyBytes};
 use parking_lot::Mutex;
 pub use rebuild::{compact, rebuild};
 pub use row::*;
+pub use row_access::{ApiKeyRow, SessionRow, TokenRow};
 pub use row_directory::*;
 pub use row_identity::*;
 pub use table::*;
@@ -386,6 +389,16 @@ impl Store {
     /// call counts.
     pub fn observe(&self, observer: impl Fn(Committed) + Send + Sync + 'static) {
         let _ = self.observer.set(Box::new(observer));
+    }
+
+    /// Has every change of a table's rows told to `told`, in the order of commits, on the thread
+    /// that commits: reads see it already, and no reply and no event of it is out. None: removed.
+    pub fn watch<K: Key + 'static, V: Row + 'static>(
+        &self,
+        table: Table<K, V>,
+        told: impl Fn(K, Option<V>) + Send + Sync + 'static,
+    ) {
+        self.core.watchers.add(table, told);
     }
 
     /// Starts a batch that sees every batch submitted before it. Only the engine does.

@@ -10,6 +10,7 @@ use super::row::{
     ActorRow, AttemptRow, ContextRow, FlowRow, FlowRunRow, IdempotencyRow, JobRow, LogRow,
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
+use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
 use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
@@ -91,6 +92,13 @@ pub const NODES_DUE: Table<(Millis, [u8; 32]), ()> = Table::new(b'e', "nodes due
 /// What the directory counts; one row.
 pub const DIRECTORY: Table<u8, DirectoryRow> = Table::new(b'h', "directory");
 
+/// Operators' tokens by the first half of their digest.
+pub const OPERATOR_TOKENS: Table<[u8; 16], TokenRow> = Table::new(b'o', "operator tokens");
+/// Sessions by kind, context and id of who signed in, and the first half of their digest.
+pub const SESSIONS: Table<(u8, u32, u32, [u8; 16]), SessionRow> = Table::new(b's', "sessions");
+/// API keys by actor and the first half of their digest.
+pub const API_KEYS: Table<(u32, [u8; 16]), ApiKeyRow> = Table::new(b'k', "API keys");
+
 /// All of them.
 pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(CONTEXTS),
@@ -117,6 +125,9 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(RESULTS),
     AnyTable::of(SLICE_FAILURES),
     AnyTable::of(WORK_EVENTS),
+    AnyTable::of(OPERATOR_TOKENS),
+    AnyTable::of(SESSIONS),
+    AnyTable::of(API_KEYS),
     AnyTable::of(IDENTITIES),
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
@@ -154,6 +165,10 @@ impl<K, V> Table<K, V> {
     /// For reads only: a row written through it would lose the other fields.
     pub const fn part<W>(self) -> Table<K, W> {
         Table::new(self.tag, self.name)
+    }
+
+    pub(super) const fn tag(&self) -> u8 {
+        self.tag
     }
 
     pub(super) const fn name(&self) -> &'static str {

@@ -8,7 +8,7 @@ use super::core::Core;
 use super::state::Walk;
 use super::{Encoded, Key, KeyBytes, Row, StoreError, Table};
 use crate::model::Millis;
-use crate::model::event::Event;
+use crate::model::event::{By, Event};
 
 /// An event to be, before it has a number.
 #[derive(Clone, Debug)]
@@ -44,6 +44,7 @@ pub struct Tx<'a> {
     /// What was staged before, for each change since the last mark.
     undo: Vec<(KeyBytes, Option<Option<Value>>)>,
     events: Vec<Arc<Logged>>,
+    by: Option<Arc<By>>,
     large: bool,
     buffer: Vec<u8>,
 }
@@ -58,6 +59,7 @@ impl<'a> Tx<'a> {
             staged: Changes::new(),
             undo: vec![],
             events: vec![],
+            by: None,
             large: false,
             buffer: vec![],
         }
@@ -140,8 +142,14 @@ impl<'a> Tx<'a> {
     pub fn emit(&mut self, at: Millis, draft: Draft) {
         let Draft { kind, context_id, subject, group, data } = draft;
         let seq = self.position().seq + 1;
-        let event = Event { seq, at, kind: kind.into(), context_id, subject, group, data };
+        let by = self.by.clone();
+        let event = Event { seq, at, kind: kind.into(), context_id, subject, group, data, by };
         self.events.push(Arc::new(Logged::new(event)));
+    }
+
+    /// Says on whose behalf the next events happen.
+    pub(crate) fn act_for(&mut self, by: Option<Arc<By>>) {
+        self.by = by;
     }
 
     /// Where the batch stands now, for [`Tx::rollback`]. An earlier mark is void from here on.

@@ -11,23 +11,23 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A working directory of its own, in which commands find no settings but those of the test.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub fn write(&self, name: &str, text: &str) -> String {
         fs::write(self.path(name), text).unwrap();
         name.to_owned()
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MUSTER_") {
@@ -38,12 +38,12 @@ impl Place {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Ran {
+    pub fn run(&self, args: &[&str]) -> Ran {
         Ran::of(self.command(args).output().unwrap())
     }
 
     /// Starts a coordinator and waits until it says where it is.
-    fn serve(&self, more: &[&str]) -> Server {
+    pub fn serve(&self, more: &[&str]) -> Server {
         let mut args = vec!["serve", "--api-http-port", "0", "--api-ws-port", "0"];
         args.extend_from_slice(&["--log-level", "error"]);
         args.extend_from_slice(more);
@@ -59,41 +59,41 @@ impl Place {
     }
 }
 
-struct Ran {
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Ran {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Ran {
-    fn of(output: Output) -> Self {
+    pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).unwrap();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// The exit code must be this one, and stderr hold that text.
     #[track_caller]
-    fn fails(&self, code: i32, told: &str) {
+    pub fn fails(&self, code: i32, told: &str) {
         assert_eq!(self.code, Some(code), "{}{}", self.out, self.err);
         assert!(self.err.contains(told), "{told} is not in {}", self.err);
     }
 
     #[track_caller]
-    fn passes(self) -> String {
+    pub fn passes(self) -> String {
         assert_eq!(self.code, Some(0), "{}{}", self.out, self.err);
         self.out
     }
 }
 
-struct Server {
+pub struct Server {
     child: Child,
     _stderr: BufReader<ChildStderr>,
-    http: String,
-    ws: String,
+    pub http: String,
+    pub ws: String,
 }
 
 impl Server {
-    fn send(&self, signal: Signal) {
+    pub fn send(&self, signal: Signal) {
         kill(pid(&self.child), signal).unwrap();
     }
 

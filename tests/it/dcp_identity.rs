@@ -247,8 +247,7 @@ async fn accounts_are_listed_in_order_and_may_be_renamed() {
 }
 
 fn inside(server: &TestServer) -> Cx {
-    let app = server.app.clone();
-    Cx { app, caller: muster::app::Caller::Anonymous, connection: 0, credentials: None, peer: None }
+    Cx::inside(server.app.clone(), muster::app::Caller::Anonymous)
 }
 
 async fn resolved(cx: &Cx, who: &Identity, account: Value) -> Result<(String, String), u16> {

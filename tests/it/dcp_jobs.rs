@@ -257,9 +257,9 @@ async fn values_come_back_as_they_were_written() {
     let mut runner = SliceRunner::attach(server.at.ws, 1, 1).await;
     for number in 1..=6 {
         let batch = runner.given().await;
-        let (_, datum) = &batch.slices[0];
-        let at = usize::try_from(batch.slices[0].0).unwrap() - 1;
-        assert_eq!(*datum, data[at]);
+        let (at, datum) = &batch.slices[0];
+        let place = usize::try_from(*at).unwrap() - 1;
+        assert_eq!(*datum, data[place]);
         let reports: Vec<Value> =
             batch.slices.iter().map(|(number, datum)| finished(*number, datum)).collect();
         runner.finish(&batch, reports.into()).await;

@@ -116,6 +116,16 @@ impl TestServer {
         self.post(&call.to_string()).await
     }
 
+    /// The same for one who shows a token in the handshake.
+    pub async fn socket_with(&self, token: &str) -> Socket {
+        let io = TcpStream::connect(self.at.ws).await.unwrap();
+        let request = tokio_tungstenite::tungstenite::ClientRequestBuilder::new(
+            format!("ws://{}/", self.at.ws).parse().unwrap(),
+        )
+        .with_header("authorization", format!("Bearer {token}"));
+        Socket(tokio_tungstenite::client_async(request, io).await.unwrap().0)
+    }
+
     /// A WebSocket without a JSON-RPC client on top.
     pub async fn socket(&self) -> Socket {
         let io = TcpStream::connect(self.at.ws).await.unwrap();

@@ -16,7 +16,7 @@ async fn info_says_what_this_is() {
     let server = Core::start().await;
     let info = server.rpc("system.info", json!({})).await.unwrap();
     assert_eq!(info["name"], "muster");
-    assert_eq!(info["faces"], json!(["core"]));
+    assert_eq!(info["faces"], json!(["core", "adv", "dcp"]));
     assert!(info["started_at"].as_u64().unwrap() > 1_000_000_000_000, "milliseconds");
     assert!(info["http"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     assert!(info["ws"].as_str().unwrap().starts_with("ws://127.0.0.1:"));

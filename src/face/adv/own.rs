@@ -112,13 +112,7 @@ fn refresh_after(lifetime: Duration) -> Duration {
 
 async fn publish(app: &Arc<App>, sequence: u64) -> Result<()> {
     let statement = make(&app.node, &app.config.directory.own, sequence, (app.now)())?;
-    let cx = Cx {
-        app: Arc::clone(app),
-        caller: Caller::Anonymous,
-        connection: 0,
-        credentials: None,
-        peer: None,
-    };
+    let cx = Cx::inside(Arc::clone(app), Caller::Anonymous);
     Put::new(statement).call(cx).await.map(drop)
 }
 

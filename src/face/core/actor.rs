@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::aside::aside;
+use super::auth::end_sessions;
 use super::page::{Cut, Page};
+use super::sweep::remove_below;
 use super::{Deleted, IpAddr, bounds, seconds, tell};
-use crate::app::Cx;
+use crate::app::{Caller, Cx};
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
-use crate::store::{ACTORS, ActorRow};
+use crate::store::{ACTORS, API_KEYS, ActorRow};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods.
@@ -19,7 +21,7 @@ pub const METHODS: &[Def] =
 
 /// Creates an actor, or replaces the one of that id.
 ///
-/// A replaced actor keeps its `created_at`.
+/// A replaced actor keeps its `created_at`; with another key its sessions end.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ActorCreateParams")]
@@ -57,6 +59,9 @@ impl Method for Create {
         let change = move |turn: &mut Turn<'_>| {
             let now = turn.now;
             let before = turn.get(ACTORS, &id)?;
+            if before.as_ref().is_some_and(|before| before.pubkey != pubkey) {
+                end_sessions(turn, Caller::Actor(id))?;
+            }
             let kind = if before.is_some() { "actor.updated" } else { "actor.created" };
             let created_at = before.map_or(now, |row| row.created_at);
             let row = ActorRow { pubkey, address, created_at, updated_at: now };
@@ -69,7 +74,7 @@ impl Method for Create {
     }
 }
 
-/// Loads an actor.
+/// Loads an actor; to an actor only itself.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ActorLoadParams")]
@@ -80,18 +85,21 @@ pub struct Load {
 
 impl Method for Load {
     type Output = Actor;
-    const SPEC: Spec = Spec::new("actor.load", Access::Known)
+    const SPEC: Spec = Spec::new("actor.load", Access::Member)
         .rest(Verb::Get, "/actors/{id}", 200)
         .errors(&[Code::NotFound, Code::StorageError])
         .single();
 
     async fn call(self, cx: Cx) -> Result<Actor> {
+        if !may_see(&cx, self.id) {
+            return Err(not_found(self.id));
+        }
         let row = cx.app.store.get(ACTORS, &self.id)?.ok_or_else(|| not_found(self.id))?;
         Ok(Actor::new(self.id, row))
     }
 }
 
-/// Lists actors in ascending order of ids.
+/// Lists actors in ascending order of ids; to an actor only itself.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ActorListParams")]
@@ -106,7 +114,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Actor>;
-    const SPEC: Spec = Spec::new("actor.list", Access::Known)
+    const SPEC: Spec = Spec::new("actor.list", Access::Member)
         .rest(Verb::Get, "/actors", 200)
         .errors(&[Code::StorageError]);
 
@@ -114,6 +122,9 @@ impl Method for List {
         let cut = Cut::new(&(), self.cursor.as_deref(), self.limit)?;
         aside(move || {
             cut.collect(&cx.app.store, ACTORS, &(), |id, row| {
+                if !may_see(&cx, *id) {
+                    return Ok(None);
+                }
                 let size = row.pubkey.len() + row.address.len() * 16;
                 Ok(Some((Actor::new(*id, row), size)))
             })
@@ -122,7 +133,7 @@ impl Method for List {
     }
 }
 
-/// Deletes an actor.
+/// Deletes an actor, and with it its sessions and API keys.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ActorDeleteParams")]
@@ -142,6 +153,8 @@ impl Method for Delete {
         let change = move |turn: &mut Turn<'_>| {
             turn.get(ACTORS, &id)?.ok_or_else(|| not_found(id))?;
             turn.remove(ACTORS, &id);
+            end_sessions(turn, Caller::Actor(id))?;
+            remove_below(turn, API_KEYS, &id)?;
             tell(turn, "actor.deleted", None, subject(id), &json!({ "id": id }))?;
             Ok(Deleted::DONE)
         };
@@ -177,10 +190,19 @@ impl Actor {
     }
 }
 
+/// Whether the caller may see an actor: the operator everyone, an actor itself.
+fn may_see(cx: &Cx, id: u32) -> bool {
+    match cx.caller {
+        Caller::Operator => true,
+        Caller::Actor(own) => own == id,
+        Caller::Anonymous | Caller::Runner(..) => false,
+    }
+}
+
 fn subject(id: u32) -> String {
     format!("actor/{id}")
 }
 
-fn not_found(id: u32) -> Error {
+pub(super) fn not_found(id: u32) -> Error {
     Error::NotFound { kind: "actor", id: id.to_string() }
 }

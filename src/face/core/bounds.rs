@@ -44,6 +44,15 @@ pub(super) fn pubkey(field: &str, key: &str) -> Result<()> {
     Err(Error::params(field, format!("1 to {PUBKEY} bytes")))
 }
 
+/// A name: letters, digits, `.`, `_` and `-`, at most 64 of them.
+pub(super) fn name(field: &str, name: &str) -> Result<()> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if (1..=64).contains(&name.len()) && name.bytes().all(fits) {
+        return Ok(());
+    }
+    Err(Error::params(field, "1 to 64 letters, digits, `.`, `_` or `-`"))
+}
+
 /// The text of an address.
 pub(super) fn address(field: impl FnOnce() -> String, address: &IpAddr) -> Result<()> {
     match address.0.parse::<std::net::IpAddr>() {

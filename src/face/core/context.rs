@@ -5,10 +5,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::aside::aside;
+use super::auth::end_sessions_of_runners;
 use super::page::{Cut, Page};
 use super::sweep::{anything_below, remove_below};
 use super::{Deleted, bounds, seconds, tell};
-use crate::app::Cx;
+use crate::app::{Caller, Cx};
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
 use crate::model::slices::{GROUPS, is_group};
@@ -24,7 +25,8 @@ pub const METHODS: &[Def] =
 
 /// Creates a context, or replaces the one of that id.
 ///
-/// What lies in a replaced context stays; its `created_at` is kept. The actors need not exist.
+/// The operator creates contexts; their admins may replace them. What lies in a replaced context
+/// stays; its `created_at` is kept. The actors need not exist.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ContextCreateParams")]
@@ -48,7 +50,8 @@ pub struct ContextCreate {
 
 impl Method for Create {
     type Output = Context;
-    const SPEC: Spec = Spec::new("context.create", Access::Operator)
+    const SPEC: Spec = Spec::new("context.create", Access::Admin)
+        .scope("context.id")
         .rest(Verb::Post, "/contexts", 200)
         .errors(&[Code::LimitReached, Code::StorageError])
         .single();
@@ -62,9 +65,13 @@ impl Method for Create {
         bounds::count("context.admins", admins.len(), bounds::ENTRIES)?;
         bounds::count("context.readers", readers.len(), bounds::ENTRIES)?;
         bounds::count("context.executors", executors.len(), bounds::ENTRIES)?;
+        let may_create = cx.caller == Caller::Operator;
         let change = move |turn: &mut Turn<'_>| {
             let now = turn.now;
             let before = turn.get(CONTEXTS, &id)?;
+            if before.is_none() && !may_create {
+                return Err(Error::Forbidden("the operator"));
+            }
             let kind = if before.is_some() { "context.updated" } else { "context.created" };
             let created_at = before.map_or(now, |row| row.created_at);
             let row = ContextRow { admins, readers, executors, created_at, updated_at: now };
@@ -100,7 +107,7 @@ impl Method for Load {
     }
 }
 
-/// Lists contexts in ascending order of ids.
+/// Lists contexts in ascending order of ids; to an actor only those that name it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "ContextListParams")]
@@ -115,7 +122,7 @@ pub struct List {
 
 impl Method for List {
     type Output = Page<Context>;
-    const SPEC: Spec = Spec::new("context.list", Access::Known)
+    const SPEC: Spec = Spec::new("context.list", Access::Member)
         .rest(Verb::Get, "/contexts", 200)
         .errors(&[Code::StorageError]);
 
@@ -123,6 +130,11 @@ impl Method for List {
         let cut = Cut::new(&(), self.cursor.as_deref(), self.limit)?;
         aside(move || {
             cut.collect(&cx.app.store, CONTEXTS, &(), |id, row| {
+                if let Caller::Actor(actor) = cx.caller
+                    && !row.names(actor)
+                {
+                    return Ok(None);
+                }
                 let size = (row.admins.len() + row.readers.len() + row.executors.len()) * 8;
                 Ok(Some((Context::new(*id, row), size)))
             })
@@ -197,6 +209,7 @@ fn empty(turn: &mut Turn<'_>, id: u32) -> Result<()> {
             turn.remove(IDEMPOTENCY, &(context, digest));
         }
     }
+    end_sessions_of_runners(turn, id)?;
     remove_below(turn, RUNNERS, &id)?;
     remove_below(turn, FLOWS, &id)?;
     remove_below(turn, FLOW_RUNS, &id)?;

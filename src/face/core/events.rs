@@ -8,10 +8,11 @@ use serde_json::value::RawValue;
 
 use super::aside::aside;
 use super::{bounds, page};
-use crate::app::Cx;
+use crate::access::{Role, Roles};
+use crate::app::{Caller, Cx};
 use crate::method::{Access, Def, Items, Method, Spec, Subscription, Verb, feed};
 use crate::model::Millis;
-use crate::model::event::Filter;
+use crate::model::event::{self as model, Filter};
 use crate::store::Store;
 use crate::{Code, Error, Result};
 
@@ -59,7 +60,7 @@ impl PartialEq for Event {
 
 /// Lists events in the order of the log.
 ///
-/// Events older than what is kept are gone.
+/// Events older than what is kept are gone. An actor is shown those of contexts that it may read.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EventsListParams")]
@@ -98,18 +99,53 @@ pub struct EventPage {
 
 impl Method for List {
     type Output = EventPage;
-    const SPEC: Spec = Spec::new("events.list", Access::Operator)
+    const SPEC: Spec = Spec::new("events.list", Access::Member)
         .rest(Verb::Get, "/events", 200)
         .errors(&[Code::Gone, Code::LimitReached, Code::StorageError]);
 
     async fn call(self, cx: Cx) -> Result<EventPage> {
         let limit = page::limit(self.limit)?;
         let filter = filter(self.context_id, self.kinds, self.subject)?;
-        aside(move || list(&cx.app.store, self.since, &filter, limit)).await
+        aside(move || {
+            let (store, roles) = (&cx.app.store, &cx.app.keeper.roles);
+            let actor = actor_of(&cx);
+            let view = |event: &model::Event| {
+                let admitted = filter.admits(event) && may_see(roles, actor, event);
+                admitted.then(|| wire(event)).transpose()
+            };
+            let (items, next) = collect(store, self.since, limit, view)?;
+            Ok(EventPage { items, latest: store.latest(), oldest: store.oldest(), next })
+        })
+        .await
     }
 }
 
-fn list(store: &Store, since: Option<u64>, filter: &Filter, limit: usize) -> Result<EventPage> {
+/// The actor that is shown what it may read only.
+fn actor_of(cx: &Cx) -> Option<u32> {
+    match cx.caller {
+        Caller::Actor(actor) => Some(actor),
+        Caller::Operator | Caller::Anonymous | Caller::Runner(..) => None,
+    }
+}
+
+/// Whether an actor may see an event: one of a context that it may read at this moment.
+fn may_see(roles: &Roles, actor: Option<u32>, event: &model::Event) -> bool {
+    let Some(actor) = actor else { return true };
+    let Some(context) = event.context_id else { return false };
+    roles.permit(actor, Role::Reader, context).unwrap_or_else(|err| {
+        tracing::error!(%err, context, "a role cannot be read");
+        false
+    })
+}
+
+/// Reads the log after `since` until a page is full, `view` turning events into what is shown of
+/// them; what is shown, and where the next page begins if there is one.
+pub(super) fn collect<T>(
+    store: &Store,
+    since: Option<u64>,
+    limit: usize,
+    view: impl Fn(&model::Event) -> Result<Option<T>>,
+) -> Result<(Vec<T>, Option<u64>)> {
     let oldest = || store.oldest().saturating_sub(1);
     let (mut at, mut items) = (since.unwrap_or_else(oldest), Vec::new());
     let (mut looked_at, mut bytes) = (0_usize, 0_usize);
@@ -132,17 +168,16 @@ fn list(store: &Store, since: Option<u64>, filter: &Filter, limit: usize) -> Res
             }
             looked_at += 1;
             at = event.seq;
-            if filter.admits(&event) {
+            if let Some(item) = view(&event)? {
                 bytes += event.data.len();
-                items.push(wire(&event)?);
+                items.push(item);
             }
         }
     };
-    let next = more.then_some(at);
-    Ok(EventPage { items, latest: store.latest(), oldest: store.oldest(), next })
+    Ok((items, more.then_some(at)))
 }
 
-fn wire(event: &crate::model::event::Event) -> Result<Event> {
+fn wire(event: &model::Event) -> Result<Event> {
     let data = RawValue::from_string(event.data.clone());
     Ok(Event {
         seq: Some(event.seq),
@@ -162,14 +197,14 @@ fn filter(
     if let Some(kinds) = &kinds {
         bounds::count("kinds", kinds.len(), KINDS)?;
     }
-    Ok(Filter { context_id, kinds: kinds.map(Arc::from), subject, with_group: false })
+    Ok(Filter { context_id, kinds: kinds.map(Arc::from), subject, ..Filter::default() })
 }
 
 /// Follows the event log.
 ///
 /// With `since` the events after it come first, then those that happen; nothing is missing,
-/// nothing comes twice. The last notification of a reader that is too slow is
-/// `{"lagged": {"last_seq": n}}`.
+/// nothing comes twice. An actor is shown those of contexts that it may read at that moment; when
+/// it may not follow any more, the last notification is `{"ended": {"reason": …}}`. That of a reader that is too slow is `{"lagged": {"last_seq": n}}`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "EventsSubscribeParams")]
@@ -190,13 +225,16 @@ pub struct Subscribe {
 
 impl Subscription for Subscribe {
     type Item = Event;
-    const SPEC: Spec = Spec::new("events.subscribe", Access::Operator)
+    const SPEC: Spec = Spec::new("events.subscribe", Access::Member)
         .rest(Verb::Get, "/events", 200)
         .push("events.event", "events.unsubscribe")
         .errors(&[Code::Gone, Code::LimitReached, Code::StorageError]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
         let filter = filter(self.context_id, self.kinds, self.subject)?;
-        feed(&cx.app, self.since, filter)
+        let items = feed(&cx.app, self.since, filter)?;
+        let Some(actor) = actor_of(&cx) else { return Ok(items) };
+        let app = cx.app;
+        Ok(items.retain(move |event| may_see(&app.keeper.roles, Some(actor), event)))
     }
 }

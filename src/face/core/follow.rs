@@ -52,6 +52,7 @@ impl Subscription for Flow {
             kinds: Some(Arc::from(["flow.*".to_owned(), "job.status".to_owned()])),
             subject: Some(flow::subject((self.context_id, self.id))),
             with_group: true,
+            ..Filter::default()
         };
         feed(&cx.app, self.since, filter)
     }

@@ -1,7 +1,10 @@
 //! The core face: the objects and names of the seed document.
 
 pub mod actor;
+pub mod api_key;
 pub(in crate::face) mod aside;
+pub mod audit;
+pub mod auth;
 mod batch_parcel;
 mod bounds;
 pub mod context;
@@ -27,6 +30,7 @@ mod sweep;
 pub mod system;
 pub mod system_backup;
 pub mod system_stats;
+pub mod token;
 
 pub use message_kind::MessageKind;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};

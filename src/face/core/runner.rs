@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::aside::aside;
+use super::auth::end_sessions;
 use super::page::{Cut, Page};
 use super::{Deleted, IpAddr, bounds, context, context_must_exist, seconds, tell};
-use crate::app::Cx;
+use crate::app::{Caller, Cx};
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
 use crate::model::slices::is_group;
@@ -66,10 +67,14 @@ impl Method for Create {
             }
             let now = turn.now;
             let before = turn.get(RUNNERS, &key)?;
+            let other_key = before.as_ref().is_some_and(|before| before.pubkey != pubkey);
             let kind = if before.is_some() { "runner.updated" } else { "runner.created" };
             let created_at = before.map_or(now, |row| row.created_at);
             let address = address.0;
             let row = RunnerRow { pubkey, address, topic, local, created_at, updated_at: now };
+            if other_key {
+                end_sessions(turn, Caller::Runner(key.0, key.1))?;
+            }
             turn.put(RUNNERS, &key, &row)?;
             turn.definition_changed(key.0);
             let runner = Runner::new(id, row);
@@ -166,6 +171,7 @@ impl Method for Delete {
                 return Err(Error::conflict("busy", "the runner has work in hand"));
             }
             turn.runner_deleted(key.0, key.1);
+            end_sessions(turn, Caller::Runner(key.0, key.1))?;
             turn.remove(RUNNERS, &key);
             turn.definition_changed(key.0);
             let data = json!({ "id": key.1 });

@@ -13,7 +13,7 @@ use super::parcel::notification;
 use super::runner_language::{RunnerLanguage, skills};
 use crate::app::Cx;
 use crate::engine::{Delivered, Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
-use crate::method::{Access, Def, Items, Method, Spec, Subscription, Verb};
+use crate::method::{Access, Def, Items, Method, Note, Spec, Subscription, Verb};
 use crate::model::Millis;
 use crate::model::protocol::{
     self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
@@ -66,7 +66,7 @@ pub struct Attach {
 
 impl Subscription for Attach {
     type Item = Notification<Message>;
-    const SPEC: Spec = Spec::new("runner.attach", Access::Executor)
+    const SPEC: Spec = Spec::new("runner.attach", Access::Runner)
         .push("runner.message", "runner.detach")
         .errors(&[Code::NotFound, Code::LimitReached, Code::StorageError]);
 
@@ -111,8 +111,14 @@ impl Subscription for Attach {
                 }
             }
         });
-        Ok(Items::new(told).winding_down())
+        Ok(Items::new(told).winding_down().farewell(detached))
     }
+}
+
+/// What a runner is told last that may not be attached any more.
+fn detached(reason: &str) -> Option<Note> {
+    let told = Notification::<Message>::Detached { reason: reason.to_owned() };
+    serde_json::value::to_raw_value(&told).ok().map(Note::Item)
 }
 
 /// Detaches when it is dropped.
@@ -166,7 +172,7 @@ pub struct SendReports {
 
 impl Method for SendReports {
     type Output = ReportReply;
-    const SPEC: Spec = Spec::new("runner.report", Access::Executor)
+    const SPEC: Spec = Spec::new("runner.report", Access::Runner)
         .rest(Verb::Post, "/runners/{context_id}/{runner_id}/reports", 200)
         .errors(&[Code::LimitReached, Code::StorageError]);
 
@@ -244,7 +250,7 @@ pub struct Heartbeat {
 
 impl Method for Heartbeat {
     type Output = HeartbeatReply;
-    const SPEC: Spec = Spec::new("runner.heartbeat", Access::Executor)
+    const SPEC: Spec = Spec::new("runner.heartbeat", Access::Runner)
         .rest(Verb::Post, "/runners/{context_id}/{runner_id}/heartbeat", 200)
         .errors(&[Code::NotFound, Code::LimitReached]);
 
@@ -270,7 +276,7 @@ pub struct Drain {
 
 impl Method for Drain {
     type Output = DrainReply;
-    const SPEC: Spec = Spec::new("runner.drain", Access::Executor)
+    const SPEC: Spec = Spec::new("runner.drain", Access::Runner)
         .rest(Verb::Post, "/runners/{context_id}/{runner_id}/drain", 200)
         .errors(&[Code::NotFound, Code::Conflict]);
 

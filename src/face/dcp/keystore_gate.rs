@@ -50,7 +50,7 @@ pub(super) async fn unlock(
     password: Secret,
     known: impl Fn() -> Option<Address>,
 ) -> Result<Option<Address>> {
-    let pass = GATE.enter(cx.peer, keystore.memory()).await?;
+    let pass = GATE.enter(cx.visitor.from(), keystore.memory()).await?;
     if let Some(address) = known() {
         return Ok(Some(address));
     }

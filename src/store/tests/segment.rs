@@ -10,8 +10,16 @@ use crate::model::event::Event;
 fn batch(number: u64, seq_before: u64, events: u64, text: &str) -> Batch {
     let event = |seq| {
         let (kind, subject, data) = ("k".to_owned(), "s".to_owned(), text.to_owned());
-        let event =
-            Event { seq, at: seq, kind: kind.into(), context_id: None, subject, group: None, data };
+        let event = Event {
+            seq,
+            at: seq,
+            kind: kind.into(),
+            context_id: None,
+            subject,
+            group: None,
+            data,
+            by: None,
+        };
         Arc::new(Logged::new(event))
     };
     let changes: Changes =
