@@ -187,7 +187,13 @@ impl Cx {
 
     /// A call of whoever is at the other end of a connection.
     pub fn of(app: Arc<App>, visitor: Arc<Visitor>, connection: u64) -> Self {
-        let Seen { caller, grant } = visitor.seen(&app.keeper, (app.now)());
+        let seen = visitor.seen(&app.keeper, (app.now)());
+        Self::by(app, visitor, seen, connection)
+    }
+
+    /// The same, when who he is at this moment is known already.
+    pub fn by(app: Arc<App>, visitor: Arc<Visitor>, seen: Seen, connection: u64) -> Self {
+        let Seen { caller, grant } = seen;
         let credentials = visitor.credentials().cloned();
         Self { app, caller, connection, credentials, grant, visitor }
     }

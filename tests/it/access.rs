@@ -104,11 +104,7 @@ fn with(whose: &Value, more: &Value) -> Value {
     params
 }
 
-async fn sign_in(
-    server: &TestServer,
-    whose: &Value,
-    key: &NodeKey,
-) -> Result<Value, (i32, Value)> {
+async fn sign_in(server: &TestServer, whose: &Value, key: &NodeKey) -> Result<Value, (i32, Value)> {
     let asked = call(server, &[], "auth.challenge", whose.clone()).await.unwrap();
     let challenge = asked["challenge"].as_str().unwrap();
     let signature = signed_by(key, challenge);
