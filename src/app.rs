@@ -50,6 +50,14 @@ impl App {
     /// # Errors
     /// When the store does not open or the thread does not start.
     pub fn start(config: Config) -> anyhow::Result<Arc<Self>> {
+        Self::start_by(config, wall_clock)
+    }
+
+    /// The same by another clock: for tests.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_by(config: Config, now: fn() -> Millis) -> anyhow::Result<Arc<Self>> {
         let options = Options {
             dir: config.data_dir.clone(),
             cache_bytes: config.cache_bytes,
@@ -59,7 +67,6 @@ impl App {
         let store = Arc::new(Store::open(options)?);
         let node = NodeKey::of_dir(&config.data_dir)?;
         let directory = Directory::new(&config.directory);
-        let now: fn() -> Millis = wall_clock;
         let keeper = Keeper::open(&store, &config)?;
         let metrics = Metrics::default();
         store.observe(metrics.commits());
