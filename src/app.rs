@@ -1,6 +1,6 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -93,6 +93,8 @@ impl App {
 pub struct Directory {
     /// How often each node may write.
     pub budgets: Limiter<[u8; 32]>,
+    /// How often each address may try to write; none: as often as it likes.
+    pub sources: Option<Limiter<IpAddr>>,
     /// The position of the last statement accepted since the start.
     pub latest: AtomicU64,
 }
@@ -100,7 +102,8 @@ pub struct Directory {
 impl Directory {
     fn new(config: &config::Directory) -> Self {
         let budgets = Limiter::every(config.budget_refill, config.budget);
-        Self { budgets, latest: AtomicU64::new(0) }
+        let sources = config.source_budget.map(|most| Limiter::every(config.source_refill, most));
+        Self { budgets, sources, latest: AtomicU64::new(0) }
     }
 }
 

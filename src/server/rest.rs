@@ -95,7 +95,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
     };
     let style = rest.style;
     let cx = link.cx(&link.visitor(&parts.headers, &parts.extensions));
-    if let Err(err) = link.take_turn(cx.caller) {
+    let turn = link.take_turn(cx.caller).and_then(|()| entry.def.spec.take_turn(&cx));
+    if let Err(err) = turn {
         http::discard(body).await;
         let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
         refusal.retry_after = refusal.retry_after.or(err.retry_after());
