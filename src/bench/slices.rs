@@ -34,7 +34,7 @@ struct Deployed {
 pub(super) async fn slices(bench: &mut Bench) -> anyhow::Result<()> {
     let total = bench.scaled(SLICES);
     let dir = bench.fresh("muster")?;
-    let server = Child::serve_with(&dir, &["--js-runner", "true", "--local-slots", "2"]).await?;
+    let server = Child::serve_with(&dir, &["--js-runner", "--local-slots", "2"]).await?;
     let mut socket = Socket::connect(server.at.ws).await?;
     // The first batch of all starts the processes that functions run in.
     let warm = deploy(&mut socket, &chunk(0, 2)).await?;
