@@ -9,6 +9,7 @@
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
 //! - [`limiter`]: how often somebody may do something
+//! - [`access`]: credentials, and whose they are
 //! - [`config`], [`app`]: what a running coordinator is told and what it holds
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system

@@ -17,6 +17,7 @@ pub mod report;
 mod runner;
 mod scale;
 pub mod shape;
+mod slices;
 pub mod socket;
 
 use std::path::{Path, PathBuf};
@@ -51,9 +52,9 @@ pub struct Options {
 }
 
 /// All workloads, in the order in which they run.
-pub const WORKLOADS: [&str; 13] = [
+pub const WORKLOADS: [&str; 14] = [
     "idle", "jobs-4", "jobs-64", "layers", "chain", "load", "create", "access", "receipt",
-    "fanout", "dag", "adv", "restart",
+    "fanout", "dag", "adv", "slices", "restart",
 ];
 
 /// What the workloads share.
@@ -131,6 +132,7 @@ async fn all(bench: &mut Bench, only: &[String]) -> anyhow::Result<()> {
             "fanout" => push::fanout(bench).await,
             "dag" => scale::dag(bench).await,
             "adv" => directory::adv(bench).await,
+            "slices" => slices::slices(bench).await,
             _ => scale::restart(bench).await,
         };
         if let Err(error) = outcome {

@@ -4,7 +4,7 @@ use super::turn::SliceNote;
 use crate::Result;
 use crate::model::slices::SliceReport;
 use crate::model::text::beginning;
-use crate::model::work::BATCH;
+use crate::model::work::ROW;
 use crate::store::{Encoded, RESULTS, TextsRow};
 
 /// Bytes of results in one row, unless a single one is larger: below what is kept as a file.
@@ -109,7 +109,7 @@ pub(super) fn runs<'t>(texts: impl Iterator<Item = (u64, &'t str)>) -> Result<Ve
     let mut row = TextsRow::default();
     let mut last = 0;
     for (number, text) in texts {
-        let full = row.len() >= BATCH || row.text.len() + text.len() > ROW_BYTES;
+        let full = row.len() >= ROW || row.text.len() + text.len() > ROW_BYTES;
         if !row.is_empty() && (full || last + 1 != number) {
             runs.push(Run::new(last, &std::mem::take(&mut row))?);
         }

@@ -9,8 +9,10 @@ use super::numbers::Numbers;
 
 /// Attempts at a slice before it has failed, unless configured otherwise.
 pub const ATTEMPTS: u32 = 3;
-/// Most slices in a batch: what one report, and one page of results, may hold.
-pub const BATCH: u64 = 1_024;
+/// Most slices in a batch.
+pub const BATCH: u64 = 8_192;
+/// Most slices in a row of inputs or results.
+pub const ROW: u64 = 4_096;
 /// What a batch should take, seconds.
 const AIM: f64 = 0.08;
 /// How much larger than the largest that was seen through the next batch may be.

@@ -194,7 +194,7 @@ fn batches_grow_to_what_a_tenth_of_a_second_holds() {
         pace.learn(size, f64::from(u32::try_from(size).unwrap()) * 0.000_001);
         pace.saw(size);
     }
-    assert_eq!(sizes, [1, 16, 256, 1_024, 1_024]);
+    assert_eq!(sizes, [1, 16, 256, 4_096, 8_192]);
     pace.learn(1_024, 1_024.0 * 0.002);
     assert_eq!(pace.batch(1_000_000, 2, 2), 40);
     pace.learn(1, 1.0);

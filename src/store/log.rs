@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::batch::{Batch, Logged, Position};
@@ -21,6 +22,9 @@ const RING_BYTES: usize = 16 << 20;
 /// Memory that one page of events may take, bytes, about; a larger event is a page of its own.
 const PAGE_BYTES: usize = 512 << 10;
 
+/// Followers that are woken one by one.
+const MANY: usize = 64;
+
 /// The end of the log, which followers wait for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Tip {
@@ -32,12 +36,52 @@ pub(super) struct Tip {
 #[derive(Debug)]
 pub(super) struct Log {
     ring: RwLock<Ring>,
-    tip: watch::Sender<Tip>,
+    tip: Arc<watch::Sender<Tip>>,
+    herald: Herald,
     keep: u64,
     keep_age: Option<Millis>,
     clock: AtomicU64,
     /// Events before this one went for other reasons than their number.
     floor: AtomicU64,
+}
+
+/// Wakes the followers.
+///
+/// To wake a task from outside of its runtime costs several times what it costs from within. So
+/// where there are many, one task of the runtime wakes the others.
+#[derive(Debug, Default)]
+struct Herald {
+    runtime: OnceLock<Handle>,
+    /// It is about to.
+    called: Arc<AtomicBool>,
+}
+
+impl Herald {
+    /// Followers live on the runtime that they were made on.
+    fn learn_runtime(&self) {
+        if self.runtime.get().is_none()
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let _ = self.runtime.set(runtime);
+        }
+    }
+
+    /// The log goes up to `latest`, from now on for whoever looks, and soon for whoever waits.
+    fn tell(&self, tip: &Arc<watch::Sender<Tip>>, latest: u64) {
+        let many = self.runtime.get().filter(|_| tip.receiver_count() > MANY);
+        tip.send_if_modified(|tip| {
+            tip.latest = latest;
+            many.is_none()
+        });
+        let Some(runtime) = many else { return };
+        if !self.called.swap(true, Ordering::AcqRel) {
+            let (tip, called) = (Arc::clone(tip), Arc::clone(&self.called));
+            runtime.spawn(async move {
+                called.store(false, Ordering::Release);
+                tip.send_modify(|_| ());
+            });
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -53,7 +97,8 @@ impl Log {
         let keep_age = options.events_keep_age.map(|age| u64::try_from(age.as_millis()));
         Self {
             ring: RwLock::new(Ring { events: VecDeque::new(), bytes: 0, latest: last.seq }),
-            tip: watch::Sender::new(Tip { latest: last.seq, closed: false }),
+            tip: Arc::new(watch::Sender::new(Tip { latest: last.seq, closed: false })),
+            herald: Herald::default(),
             keep: options.events_keep.max(1),
             keep_age: keep_age.map(|age| age.unwrap_or(Millis::MAX)),
             clock: AtomicU64::new(0),
@@ -74,6 +119,7 @@ impl Log {
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<Tip> {
+        self.herald.learn_runtime();
         self.tip.subscribe()
     }
 
@@ -102,7 +148,7 @@ impl Log {
         let at = ring.events.back().map_or(0, |event| event.at);
         drop(ring);
         self.clock.fetch_max(at, Ordering::AcqRel);
-        self.tip.send_modify(|tip| tip.latest = latest);
+        self.herald.tell(&self.tip, latest);
     }
 
     /// At most `limit` events after `since` when they are in memory; else the disk has them.

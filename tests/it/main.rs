@@ -17,6 +17,7 @@ mod dcp_events;
 mod dcp_identity;
 mod dcp_jobs;
 mod dcp_recovery;
+mod dcp_rest;
 mod dcp_slices;
 mod directory;
 mod directory_abuse;
