@@ -37,6 +37,12 @@ pub struct Directory {
     pub sweep: Duration,
     /// Advertisements that a subscriber may be behind.
     pub push_queue: u32,
+    /// Capabilities of all nodes that are kept.
+    pub max_capabilities: u64,
+    /// Capabilities that one node may have at a time.
+    pub capabilities_per_node: u32,
+    /// Revocations that are kept, for good.
+    pub max_revocations: u64,
     /// What this node publishes about itself.
     pub own: OwnAdvertisement,
 }
@@ -69,6 +75,9 @@ impl Default for Directory {
             source_refill: Duration::from_secs(1),
             sweep: Duration::from_secs(5),
             push_queue: 1_024,
+            max_capabilities: 100_000,
+            capabilities_per_node: 64,
+            max_revocations: 1_000_000,
             own: OwnAdvertisement {
                 endpoints: Vec::new(),
                 lifetime: Duration::from_secs(3_600),
@@ -202,6 +211,33 @@ pub(super) const SETTINGS: &[Setting] = &[
             small(text, 1..=1_000_000).map(|most| config.directory.push_queue = most)
         },
         show: |config| config.directory.push_queue.to_string(),
+    },
+    Setting {
+        key: "cap_max_entries",
+        kind: Kind::Count,
+        doc: "Capabilities of all nodes that are kept",
+        read: |config, text| {
+            number(text, 1..=u64::MAX).map(|most| config.directory.max_capabilities = most)
+        },
+        show: |config| config.directory.max_capabilities.to_string(),
+    },
+    Setting {
+        key: "cap_per_node",
+        kind: Kind::Count,
+        doc: "Capabilities that one node may have at a time",
+        read: |config, text| {
+            small(text, 1..=1_000).map(|most| config.directory.capabilities_per_node = most)
+        },
+        show: |config| config.directory.capabilities_per_node.to_string(),
+    },
+    Setting {
+        key: "revocation_max_entries",
+        kind: Kind::Count,
+        doc: "Revocations that are kept; none is ever forgotten",
+        read: |config, text| {
+            number(text, 1..=u64::MAX).map(|most| config.directory.max_revocations = most)
+        },
+        show: |config| config.directory.max_revocations.to_string(),
     },
     Setting {
         key: "adv_endpoints",

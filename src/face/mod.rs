@@ -1,6 +1,7 @@
 //! The methods, one folder per mirrored system.
 
 pub mod adv;
+pub mod cap;
 pub mod core;
 pub mod dcp;
 
@@ -45,6 +46,11 @@ const NAMESPACES: &[&[Def]] = &[
     adv::put::METHODS,
     adv::list::METHODS,
     adv::subscribe::METHODS,
+    cap::put::METHODS,
+    cap::get::METHODS,
+    cap::find::METHODS,
+    cap::revoke::METHODS,
+    cap::revocations::METHODS,
 ];
 
 /// Every method, in publication order.

@@ -19,6 +19,8 @@ use crate::{Code, Error, Result};
 
 /// A result as it goes on the wire, serialised once.
 pub type Json = Box<RawValue>;
+/// The same for a REST client, with the status where it is not that of the route.
+type Answer = (Json, Option<u16>);
 /// A call on its way, or why its params do not fit.
 type Begun<T> = Result<BoxFuture<'static, Result<T>>>;
 
@@ -30,7 +32,7 @@ pub struct Def {
     /// How to run it.
     pub run: Run,
     /// Runs it on a REST request that it reads itself; none where the generic way does.
-    rest: fn(Cx, &RestRequest<'_>) -> Option<Begun<Json>>,
+    rest: fn(Cx, &RestRequest<'_>) -> Option<Begun<Answer>>,
     /// The params type itself, its own schema written out.
     pub(super) params: fn(&mut SchemaGenerator) -> Schema,
     /// A reference to it, under its published name.
@@ -56,8 +58,12 @@ impl Def {
         });
         let rest = |cx: Cx, request: &RestRequest<'_>| {
             let method = M::from_rest(request)?;
-            Some(method.map(|method| -> BoxFuture<'static, Result<Json>> {
-                Box::pin(async move { M::render(method.call(cx).await?) })
+            Some(method.map(|method| -> BoxFuture<'static, Result<Answer>> {
+                Box::pin(async move {
+                    let output = method.call(cx).await?;
+                    let status = M::rest_status(&output);
+                    Ok((M::render(output)?, status))
+                })
             }))
         };
         Self {
@@ -122,8 +128,8 @@ impl Entry {
         answer.map_err(|err| self.def.spec.worded(err))
     }
 
-    /// The same for a REST request, whose turn is taken already; `merged` makes one object of it
-    /// where the method does not read it itself.
+    /// The same for a REST request, whose turn is taken already, with the status where it is not
+    /// that of the route; `merged` makes one object of it where the method does not read it itself.
     ///
     /// # Errors
     /// As [`Entry::call`], and whatever `merged` says.
@@ -132,7 +138,7 @@ impl Entry {
         cx: Cx,
         request: &RestRequest<'_>,
         merged: impl FnOnce(&RestRequest<'_>) -> Result<String>,
-    ) -> Result<Json> {
+    ) -> Result<(Json, Option<u16>)> {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
@@ -140,7 +146,10 @@ impl Entry {
             self.def.spec.access.check_identity(cx.caller)?;
             match (self.def.rest)(cx.clone(), request) {
                 Some(begun) => begun,
-                None => self.begin(cx, &merged(request)?, call, &mut None),
+                None => {
+                    let begun = self.begin(cx, &merged(request)?, call, &mut None)?;
+                    Ok(begun.map(|answer| answer.map(|json| (json, None))).boxed())
+                }
             }
         };
         self.run(cx, begin).await

@@ -49,6 +49,11 @@ pub trait Method: Serialize + DeserializeOwned + JsonSchema + Send + 'static {
     fn from_rest(_: &RestRequest<'_>) -> Option<Result<Self>> {
         None
     }
+    /// The status of a good answer to a request that [`Method::from_rest`] read, where it is not
+    /// always the one of the route.
+    fn rest_status(_: &Self::Output) -> Option<u16> {
+        None
+    }
     /// The result as it goes on the wire; for a result that holds its text already.
     ///
     /// # Errors

@@ -63,6 +63,8 @@ impl Captures<'_> {
 /// A request that a route takes.
 #[derive(Debug)]
 pub struct RestRequest<'a> {
+    /// The path, still percent-encoded.
+    pub path: &'a str,
     /// What the path says.
     pub captures: Captures<'a>,
     /// The query, without the question mark.

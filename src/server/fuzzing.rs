@@ -18,6 +18,7 @@ pub fn gateway(verb: &str, target: &str, body: &[u8]) -> Option<String> {
     let (parts, ()) = request.into_parts();
     let Found::Route((entry, rest), captures) = ROUTES.find(&parts) else { return None };
     let request = RestRequest {
+        path: "/",
         captures: Captures(captures),
         query: parts.uri.query().unwrap_or_default(),
         media_type: None,

@@ -104,7 +104,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
     }
     if matches!(entry.def.run, Run::Open(_)) {
         let query = parts.uri.query().unwrap_or_default();
-        let request = RestRequest { captures, query, media_type: None, body: Bytes::new() };
+        let path = parts.uri.path();
+        let request = RestRequest { path, captures, query, media_type: None, body: Bytes::new() };
         return follow(link, cx, entry, &parts.headers, &request).await.unwrap_or_else(|err| {
             http::worded(&match err {
                 Error::Refused(refusal) => *refusal,
@@ -115,6 +116,7 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
     let answer = match take(link, &parts, body, style).await {
         Ok(body) => {
             let request = RestRequest {
+                path: parts.uri.path(),
                 captures,
                 query: parts.uri.query().unwrap_or_default(),
                 media_type: parts.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()),
@@ -131,8 +133,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
     };
     match answer {
         Ok(_) if rest.status == 204 => http::empty(StatusCode::NO_CONTENT),
-        Ok(result) => {
-            let status = StatusCode::from_u16(rest.status).unwrap_or_default();
+        Ok((result, status)) => {
+            let status = StatusCode::from_u16(status.unwrap_or(rest.status)).unwrap_or_default();
             http::json(status, String::from(Box::<str>::from(result)))
         }
         Err(refusal) => http::worded(&refusal),
@@ -300,7 +302,7 @@ mod tests {
     fn request<'a>(body: &str, query: &'a str, captures: &[(&'a str, &'a str)]) -> RestRequest<'a> {
         let (captures, body) =
             (Captures(captures.to_vec()), Bytes::copy_from_slice(body.as_bytes()));
-        RestRequest { captures, query, media_type: None, body }
+        RestRequest { path: "/", captures, query, media_type: None, body }
     }
 
     #[test]

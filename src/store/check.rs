@@ -6,10 +6,10 @@ use std::path::Path;
 use super::core::Core;
 use super::row_identity::ACCOUNT_BY_ADDRESS;
 use super::table::{
-    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, FEDERATIONS, FLOW_RUNS, FLOWS,
-    IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS, MESSAGES,
-    NODES, NODES_DUE, RESULTS, SLICE_FAILURES, STATEMENTS, TASKS, WORK_EVENTS, WORK_RUNS,
-    WORK_SOURCES, WORKS, WORKS_OF,
+    ACCOUNT_INDEX, ACCOUNTS, ACTIVE, ALL, ATTEMPTS, BATCHES, CAPABILITIES, FEDERATIONS, FLOW_RUNS,
+    FLOWS, IDEMPOTENCY, IDEMPOTENCY_AGE, IDENTITIES, INPUTS, JOBS, KEYSTORE_KEYS, MESSAGE_RUNS,
+    MESSAGES, NODES, NODES_DUE, OFFERS, OFFERS_DUE, RESULTS, REVOCATIONS, REVOKED, SLICE_FAILURES,
+    STATEMENTS, TASKS, WORK_EVENTS, WORK_RUNS, WORK_SOURCES, WORKS, WORKS_OF,
 };
 use super::{Key, Options, Row, Store, StoreError, Table, blob, lock, migrate, rebuild};
 use crate::model::Triple;
@@ -118,6 +118,7 @@ fn relations(core: &Core, report: &mut Report) -> Result<(), StoreError> {
     })?;
     refers.all(KEYSTORE_KEYS, IDENTITIES, |_, row| Some(row.identity))?;
     directory(refers)?;
+    capabilities(refers)?;
     let key = |kind: u8, key: &(u32, u8, u32, u32)| -> Option<Triple> {
         (key.1 == kind).then_some((key.0, key.2, key.3))
     };
@@ -152,6 +153,16 @@ fn directory(refers: &mut Refers<'_>) -> Result<(), StoreError> {
         let due = if node.position.is_some() { node.expires_at } else { node.forget_at };
         Some((due, *key))
     })
+}
+
+fn capabilities(refers: &mut Refers<'_>) -> Result<(), StoreError> {
+    refers.all(CAPABILITIES, OFFERS, |_, row| Some((row.name.clone(), row.position)))?;
+    refers.all(OFFERS, CAPABILITIES, |_, row| Some((row.node, row.capability_id.clone())))?;
+    refers.all(CAPABILITIES, OFFERS_DUE, |(node, id), row| {
+        Some((row.expires_at?, *node, id.clone()))
+    })?;
+    refers.all(OFFERS_DUE, CAPABILITIES, |(_, node, id), ()| Some((*node, id.clone())))?;
+    refers.all(REVOKED, REVOCATIONS, |_, position| Some(*position))
 }
 
 struct Refers<'c> {

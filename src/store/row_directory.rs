@@ -47,16 +47,16 @@ pub struct StatementRow {
     pub text: String,
 }
 
-/// What the directory counts.
+/// What one feed of the directory counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub struct DirectoryRow {
-    /// When the first statement was accepted: tells this store from others.
+    /// When its first entry was accepted: tells this store from others.
     #[n(0)]
     pub born: Millis,
-    /// Statements accepted so far, never counted down.
+    /// Entries accepted so far, never counted down.
     #[n(1)]
     pub position: u64,
-    /// Nodes of which something is kept.
+    /// Nodes of which something is kept; or entries that are, where these are what is bounded.
     #[n(2)]
     pub nodes: u64,
 }

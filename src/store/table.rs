@@ -11,6 +11,7 @@ use super::row::{
     MessageRow, MessageRunRow, RunnerRow, TaskRow,
 };
 use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
+use super::row_capability::{CapabilityRow, OfferRow, RevocationRow};
 use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
@@ -89,8 +90,23 @@ pub const STATEMENTS: Table<u64, StatementRow> = Table::new(b'D', "statements");
 pub const FEDERATIONS: Table<([u8; 16], u64), ()> = Table::new(b'E', "federations");
 /// When something of a node ends: its statement, or else what is left of it.
 pub const NODES_DUE: Table<(Millis, [u8; 32]), ()> = Table::new(b'e', "nodes due");
-/// What the directory counts; one row.
+/// What the directory counts: one row for each of its feeds.
 pub const DIRECTORY: Table<u8, DirectoryRow> = Table::new(b'h', "directory");
+/// Capabilities by node and id.
+pub const CAPABILITIES: Table<([u8; 32], String), CapabilityRow> = Table::new(b'H', "capabilities");
+/// Offers of capabilities by name without anchor, in the order in which they were accepted.
+pub const OFFERS: Table<(String, u64), OfferRow> = Table::new(b'V', "offers");
+/// When offers expire.
+pub const OFFERS_DUE: Table<(Millis, [u8; 32], String), ()> = Table::new(b'v', "offers due");
+/// Revocations in the order in which they were accepted.
+pub const REVOCATIONS: Table<u64, RevocationRow> = Table::new(b'W', "revocations");
+/// The same by [`BY_ISSUER`] or [`BY_SUBJECT`], digest of what is revoked, and who says so.
+pub const REVOKED: Table<(u8, [u8; 16], [u8; 32]), u64> = Table::new(b'w', "revoked");
+
+/// In the key of what is revoked: by who issued it.
+pub const BY_ISSUER: u8 = 0;
+/// In the key of what is revoked: by the node that it is about.
+pub const BY_SUBJECT: u8 = 1;
 
 /// Operators' tokens by the first half of their digest.
 pub const OPERATOR_TOKENS: Table<[u8; 16], TokenRow> = Table::new(b'o', "operator tokens");
@@ -137,6 +153,11 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(FEDERATIONS),
     AnyTable::of(NODES_DUE),
     AnyTable::of(DIRECTORY),
+    AnyTable::of(CAPABILITIES),
+    AnyTable::of(OFFERS),
+    AnyTable::of(OFFERS_DUE),
+    AnyTable::of(REVOCATIONS),
+    AnyTable::of(REVOKED),
 ];
 
 /// A name for a slice of the key space.

@@ -10,6 +10,7 @@ mod actor;
 mod advertiser;
 mod built_in;
 mod calls;
+mod capabilities;
 mod cli;
 mod context;
 mod dcp_events;

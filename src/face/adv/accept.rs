@@ -28,10 +28,10 @@ pub(super) struct Prepared {
     max_nodes: u64,
 }
 
-/// What tells a federation from others in an index.
-pub(super) fn digest(federation: &str) -> [u8; 16] {
+/// What tells a federation, or another name, from others in an index.
+pub(in crate::face) fn digest(name: &str) -> [u8; 16] {
     let mut digest = [0; 16];
-    blake3::Hasher::new().update(federation.as_bytes()).finalize_xof().fill(&mut digest);
+    blake3::Hasher::new().update(name.as_bytes()).finalize_xof().fill(&mut digest);
     digest
 }
 

@@ -121,7 +121,8 @@ pub fn signed_bytes(statement: &Json) -> Vec<u8> {
     bytes
 }
 
-fn unreadable(err: JsonError) -> Rejection {
+/// Why a text was not read, in the directory's words.
+pub(in crate::face) fn unreadable(err: JsonError) -> Rejection {
     let reason = match err {
         JsonError::Malformed(_) => Reason::JsonMalformed,
         JsonError::TooDeep(_) => Reason::NestingTooDeep,

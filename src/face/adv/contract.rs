@@ -29,7 +29,8 @@ pub(super) struct Contract<'a> {
 
 type Result<T = (), E = Rejection> = std::result::Result<T, E>;
 
-fn violation(detail: impl Into<String>) -> Rejection {
+/// A breach of the contract.
+pub(in crate::face) fn violation(detail: impl Into<String>) -> Rejection {
     Rejection::new(Reason::SchemaViolation, detail)
 }
 
@@ -74,7 +75,8 @@ pub(super) fn check(statement: &Json) -> Result<Contract<'_>> {
     Ok(contract)
 }
 
-fn version(statement: &Json) -> Result {
+/// Checks the version of the contract.
+pub(in crate::face) fn version(statement: &Json) -> Result {
     match statement.get("schema/v") {
         Some(Json::Unsigned(1)) => Ok(()),
         Some(Json::Unsigned(_) | Json::Negative(_)) => {
@@ -84,7 +86,8 @@ fn version(statement: &Json) -> Result {
     }
 }
 
-fn signature(statement: &Json) -> Result<&str> {
+/// The text of a statement's signature.
+pub(in crate::face) fn signature(statement: &Json) -> Result<&str> {
     let Some(signature @ Json::Object(members)) = statement.get("signature") else {
         return Err(violation("signature must be an object"));
     };
@@ -157,26 +160,26 @@ fn endpoints(statement: &Json) -> Result {
 }
 
 /// An object, and how its place is told.
-struct Object<'a, 'p> {
-    value: &'a Json,
-    path: &'p str,
+pub(in crate::face) struct Object<'a, 'p> {
+    pub(in crate::face) value: &'a Json,
+    pub(in crate::face) path: &'p str,
 }
 
 impl<'a> Object<'a, '_> {
-    fn must(&self, name: &str, what: &str) -> Rejection {
+    pub(in crate::face) fn must(&self, name: &str, what: &str) -> Rejection {
         violation(format!("{}{name} must be {what}", self.path))
     }
 
-    fn text(&self, name: &str) -> Result<&'a str> {
+    pub(in crate::face) fn text(&self, name: &str) -> Result<&'a str> {
         let text = self.value.get(name).and_then(Json::as_str);
         text.ok_or_else(|| self.must(name, "a string"))
     }
 
-    fn filled(&self, name: &str, text: &'a str) -> Result<&'a str> {
+    pub(in crate::face) fn filled(&self, name: &str, text: &'a str) -> Result<&'a str> {
         if text.is_empty() { Err(self.must(name, "not empty")) } else { Ok(text) }
     }
 
-    fn bounded(&self, name: &str, most: usize) -> Result<&'a str> {
+    pub(in crate::face) fn bounded(&self, name: &str, most: usize) -> Result<&'a str> {
         let text = self.text(name)?;
         if (1..=most).contains(&text.len()) {
             return Ok(text);
@@ -184,19 +187,19 @@ impl<'a> Object<'a, '_> {
         Err(self.must(name, &format!("1 to {most} bytes")))
     }
 
-    fn word(&self, name: &str, wanted: &str) -> Result {
+    pub(in crate::face) fn word(&self, name: &str, wanted: &str) -> Result {
         if self.value.get(name).and_then(Json::as_str) == Some(wanted) {
             return Ok(());
         }
         Err(self.must(name, wanted))
     }
 
-    fn integer(&self, name: &str) -> Result<u64> {
+    pub(in crate::face) fn integer(&self, name: &str) -> Result<u64> {
         let number = self.value.get(name).and_then(Json::as_u64);
         number.ok_or_else(|| self.must(name, "an integer from 0 to 18446744073709551615"))
     }
 
-    fn instant(&self, name: &str) -> Result<(Instant, &'a str)> {
+    pub(in crate::face) fn instant(&self, name: &str) -> Result<(Instant, &'a str)> {
         let text = self.text(name)?;
         let at = instant::parse(text).ok_or_else(|| self.must(name, "an RFC 3339 date-time"))?;
         Ok((at, text))

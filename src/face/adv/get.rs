@@ -72,12 +72,12 @@ impl Get {
 }
 
 /// Whether the query asks for a signed statement of the answer, which we do not give.
-pub(super) fn asks_for_attestation(query: &str) -> bool {
+pub(in crate::face) fn asks_for_attestation(query: &str) -> bool {
     form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "attest")
 }
 
 /// The text of a node's statement, if there is one that has not expired.
-fn current(app: &App, key: &[u8; 32]) -> Result<Option<String>> {
+pub(in crate::face) fn current(app: &App, key: &[u8; 32]) -> Result<Option<String>> {
     for _ in 0..TRIES {
         let Some(node) = app.store.get(NODES, key)? else { return Ok(None) };
         let Some(position) = node.position.filter(|_| node.expires_at > (app.now)()) else {

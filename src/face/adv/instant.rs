@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::civil::Date;
 
 /// Nanoseconds since the Unix epoch.
-pub(super) type Instant = i128;
+pub(in crate::face) type Instant = i128;
 
 const SECOND: i128 = 1_000_000_000;
 const MILLISECOND: i128 = 1_000_000;
@@ -13,7 +13,7 @@ const DAY: i128 = 86_400;
 
 /// The instant that a text names; none when it is no date-time of RFC 3339 with an upper-case `T`,
 /// `Z` or an offset, and up to nine digits of a second's fraction.
-pub(super) fn parse(text: &str) -> Option<Instant> {
+pub(in crate::face) fn parse(text: &str) -> Option<Instant> {
     let (date, time) = text.split_at_checked(10)?;
     let [year, month, day] = fields::<3>(date, &[4, 2, 2], '-')?;
     let date =
@@ -43,24 +43,24 @@ pub(super) fn parse(text: &str) -> Option<Instant> {
 }
 
 /// A time of our clock, which counts milliseconds.
-pub(super) fn of_millis(millis: u64) -> Instant {
+pub(in crate::face) fn of_millis(millis: u64) -> Instant {
     i128::from(millis) * MILLISECOND
 }
 
 /// The first millisecond of our clock at which the instant has come.
-pub(super) fn to_millis(instant: Instant) -> u64 {
+pub(in crate::face) fn to_millis(instant: Instant) -> u64 {
     let rounded_up =
         instant.div_euclid(MILLISECOND) + i128::from(instant.rem_euclid(MILLISECOND) != 0);
     u64::try_from(rounded_up.max(0)).unwrap_or(u64::MAX)
 }
 
 /// A length of time.
-pub(super) fn of(length: Duration) -> Instant {
+pub(in crate::face) fn of(length: Duration) -> Instant {
     i128::try_from(length.as_nanos()).unwrap_or(Instant::MAX / 4)
 }
 
 /// A time of our clock in UTC and whole seconds: `2030-01-01T00:00:03Z`.
-pub(super) fn written(millis: u64) -> String {
+pub(in crate::face) fn written(millis: u64) -> String {
     let seconds = i64::try_from(millis / 1_000).unwrap_or(i64::MAX);
     let at = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()

@@ -104,11 +104,8 @@ impl List {
         let directory = app.store.get(DIRECTORY, &ROW)?.unwrap_or_default();
         let place = Place::of(self.since.as_deref(), &directory);
         let place = place.map_err(|refused| refused.error(None))?;
-        let limit = match self.limit {
-            Some(Limit(0)) => return Err(Rejection::from(Reason::LimitInvalid).error(None)),
-            Some(Limit(wanted)) => u32::try_from(wanted).unwrap_or(u32::MAX).min(rules.page),
-            None => rules.page,
-        };
+        let limit = Limit::within(self.limit, rules.page);
+        let limit = limit.map_err(|refused| refused.error(None))?;
         if self.attest {
             return Err(Rejection::from(Reason::AttestationUnavailable).error(None));
         }
@@ -148,16 +145,19 @@ fn gather(app: &App, mut walk: Walk, limit: u32) -> Result<(String, u64)> {
 }
 
 /// Where a reader stands.
-pub(super) struct Place {
+pub(in crate::face) struct Place {
     /// The position after which it goes on.
-    pub(super) position: u64,
+    pub(in crate::face) position: u64,
     /// It named a place that this store does not have.
-    pub(super) reset: bool,
+    pub(in crate::face) reset: bool,
 }
 
 impl Place {
     /// The place that `since` names.
-    pub(super) fn of(since: Option<&str>, directory: &DirectoryRow) -> Result<Self, Rejection> {
+    pub(in crate::face) fn of(
+        since: Option<&str>,
+        directory: &DirectoryRow,
+    ) -> Result<Self, Rejection> {
         let Some(since) = since.filter(|since| !since.is_empty()) else {
             return Ok(Self { position: 0, reset: false });
         };
@@ -243,8 +243,17 @@ impl Walk {
 }
 
 impl Limit {
+    /// The entries that a page may have.
+    pub(in crate::face) fn within(limit: Option<Self>, most: u32) -> Result<u32, Rejection> {
+        match limit {
+            Some(Self(0)) => Err(Reason::LimitInvalid.into()),
+            Some(Self(wanted)) => Ok(u32::try_from(wanted).unwrap_or(u32::MAX).min(most)),
+            None => Ok(most),
+        }
+    }
+
     /// A decimal number; what is beyond 64 bits is very many.
-    fn of_text(text: &str) -> Self {
+    pub(in crate::face) fn of_text(text: &str) -> Self {
         if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Self(0);
         }

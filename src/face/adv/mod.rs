@@ -7,17 +7,17 @@
 //! - [`put`], [`get`], [`list`], [`subscribe`]: the methods
 //! - [`own`]: this node's own advertisement
 
-mod accept;
+pub(in crate::face) mod accept;
 pub mod advertisement;
-mod contract;
+pub(in crate::face) mod contract;
 mod cursor;
 mod endpoint;
 pub mod get;
-mod instant;
+pub(in crate::face) mod instant;
 pub mod list;
 pub mod own;
 pub mod put;
-mod refusal;
+pub(in crate::face) mod refusal;
 pub mod subscribe;
 pub mod sweep;
 #[cfg(test)]

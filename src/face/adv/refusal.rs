@@ -90,6 +90,44 @@ reasons! {
     LimitInvalid = "limit-invalid", 400, "E_PROTO_INVALID";
     /// Nothing is attested here.
     AttestationUnavailable = "attestation_unavailable", 503, "E_TRANSPORT_REJECTED";
+    /// The path names no capability.
+    CapabilityIdMalformed = "capability-id-malformed", 400, "E_PROTO_INVALID";
+    /// What is registered is about another node than the path.
+    OtherNode = "node-id-mismatch", 403, "E_PROTO_INVALID";
+    /// What is registered is about another capability than the path.
+    OtherCapability = "capability-id-mismatch", 403, "E_PROTO_INVALID";
+    /// The issuer's key is no key.
+    IssuerInvalid = "issuer-invalid", 403, "E_SIG_INVALID";
+    /// The issuer did not sign the passport.
+    PassportSignature = "passport-signature-invalid", 403, "E_SIG_INVALID";
+    /// Somebody signed in the place of the issuer.
+    DelegationUnsupported = "delegation-unsupported", 403, "E_SIG_INVALID";
+    /// The passport has expired.
+    PassportExpired = "passport-expired", 403, "E_ADV_EXPIRED";
+    /// The passport is issued in the future.
+    PassportInFuture = "passport-issued-in-future", 403, "E_PROTO_INVALID";
+    /// The passport expires before it is issued.
+    PassportInverted = "passport-validity-inverted", 403, "E_PROTO_INVALID";
+    /// The passport is revoked.
+    PassportRevoked = "passport-revoked", 403, "E_SIG_INVALID";
+    /// The node did not sign the advertisement of its capabilities.
+    PresentationSignature = "advertisement-signature-invalid", 403, "E_SIG_INVALID";
+    /// That advertisement is published in the future.
+    PresentationInFuture = "advertisement-published-in-future", 403, "E_PROTO_INVALID";
+    /// That advertisement is too old.
+    PresentationOld = "advertisement-not-fresh", 403, "E_ADV_EXPIRED";
+    /// That advertisement does not have the capability.
+    NotPresented = "capability-not-presented", 403, "E_PROTO_INVALID";
+    /// That advertisement has another passport for the capability.
+    OtherPassport = "passport-mismatch", 403, "E_PROTO_INVALID";
+    /// There is no federation root here that an endorsement could be checked with.
+    RootUnknown = "endorsement-root-unknown", 403, "E_PROTO_INVALID";
+    /// The node has too many capabilities.
+    TooManyCapabilities = "capability-registration-limit-exceeded", 429, "E_TRANSPORT_REJECTED";
+    /// Who revokes is neither the issuer nor the subject.
+    NotRevocable = "revocation-not-authorised", 403, "E_SIG_INVALID";
+    /// It is revoked in the future.
+    RevokedInFuture = "revoked-in-future", 403, "E_PROTO_INVALID";
     /// The request cannot be read.
     RequestInvalid = "request-invalid", 400, "E_PROTO_INVALID";
     /// A bug.
@@ -112,12 +150,12 @@ impl From<Reason> for Rejection {
 }
 
 impl Rejection {
-    pub(super) fn new(reason: Reason, detail: impl Into<String>) -> Self {
+    pub(in crate::face) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self { reason, detail: Some(detail.into()) }
     }
 
     /// As it is answered; `slot` is the node in the path, unless that is malformed.
-    pub(super) fn refusal(self, slot: Option<&str>) -> Refusal {
+    pub(in crate::face) fn refusal(self, slot: Option<&str>) -> Refusal {
         let status = self.reason.status();
         let word = if matches!(status, 400 | 422) { "invalid" } else { "rejected" };
         let mut body = Map::new();
@@ -134,13 +172,13 @@ impl Rejection {
         Refusal::new(wire_code(status), status, body)
     }
 
-    pub(super) fn error(self, slot: Option<&str>) -> Error {
+    pub(in crate::face) fn error(self, slot: Option<&str>) -> Error {
         self.refusal(slot).into()
     }
 }
 
 /// A write that came too soon.
-pub(super) fn rate_limited(slot: Option<&str>, wait: std::time::Duration) -> Refusal {
+pub(in crate::face) fn rate_limited(slot: Option<&str>, wait: std::time::Duration) -> Refusal {
     let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
     let seconds = u32::try_from(seconds.max(1)).unwrap_or(u32::MAX);
     let mut refusal = Rejection::from(Reason::RateLimited).refusal(slot);
@@ -150,7 +188,7 @@ pub(super) fn rate_limited(slot: Option<&str>, wait: std::time::Duration) -> Ref
 }
 
 /// A statement that is not newer than one accepted before; exactly the published members.
-pub(super) fn stale(slot: &str, current: u64, submitted: u64) -> Refusal {
+pub(in crate::face) fn stale(slot: &str, current: u64, submitted: u64) -> Refusal {
     let mut body = Map::new();
     let mut add = |name: &str, value: Value| body.insert(name.to_owned(), value);
     add("status", "conflict".into());
@@ -162,7 +200,7 @@ pub(super) fn stale(slot: &str, current: u64, submitted: u64) -> Refusal {
 }
 
 /// Nothing is known of a node; exactly the published members.
-pub(super) fn not_found(slot: &str) -> Refusal {
+pub(in crate::face) fn not_found(slot: &str) -> Refusal {
     let mut body = Map::new();
     body.insert("status".to_owned(), "not-found".into());
     body.insert("node/id".to_owned(), slot.into());
@@ -206,7 +244,7 @@ fn refuse(fault: &RestFault<'_>, captures: &Captures<'_>) -> Refusal {
 }
 
 /// An error of ours in the directory's words.
-pub(super) fn of_error(err: &Error) -> Rejection {
+pub(in crate::face) fn of_error(err: &Error) -> Rejection {
     match err {
         Error::Store(_) | Error::Unavailable(_) => Reason::StorageUnavailable.into(),
         Error::Params { reason, .. } => Rejection::new(Reason::RequestInvalid, reason.clone()),

@@ -9,6 +9,7 @@ use super::cursor::Cursor;
 use crate::Result;
 use crate::app::App;
 use crate::engine::Turn;
+use crate::face::cap::sweep as capabilities;
 use crate::identity::public::node_id_of_raw;
 use crate::store::{DIRECTORY, Draft, NODES, NODES_DUE, NodeRow, STATEMENTS};
 
@@ -23,15 +24,21 @@ pub async fn run(app: Arc<App>) {
             () = tokio::time::sleep(app.config.directory.sweep) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
-        // Asked here, so that an idle directory costs the engine nothing.
-        while is_due(&app) {
-            match app.engine.change(turn).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(err) => {
-                    tracing::warn!(error = %err, "expired advertisements were not removed");
-                    break;
-                }
+        remove_due(&app, is_due, turn).await;
+        remove_due(&app, capabilities::is_due, capabilities::turn).await;
+    }
+}
+
+/// Removes one kind of thing while there is something due of it.
+async fn remove_due(app: &App, is_due: fn(&App) -> bool, turn: fn(&mut Turn<'_>) -> Result<usize>) {
+    // Asked here, so that an idle directory costs the engine nothing.
+    while is_due(app) {
+        match app.engine.change(turn).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(err) => {
+                tracing::warn!(error = %err, "what has expired was not removed");
+                break;
             }
         }
     }
