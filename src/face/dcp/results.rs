@@ -46,32 +46,22 @@ pub(super) fn render(app: &App, work: u32, wanted: &Wanted) -> Result<Rendered<R
     let mut count = 0_u64;
     // With a page that is full, errors end where the results do, so that pages do not overlap.
     let mut end = u64::MAX;
-    for (first, last) in wanted.runs() {
-        let full = each(&app.store, work, (first, last), |number, text| {
-            let comma = if results.is_empty() { "" } else { "," };
-            // Writing to a string does not fail.
-            let _ = write!(results, r#"{comma}{{"sliceNumber":{number},"value":{text}}}"#);
-            count += 1;
-            if wanted.limit == Some(count) {
-                end = number;
-            }
-            end == number || results.len() > ANSWER
-        })?;
-        if results.len() > ANSWER {
-            let advice = "ask for fewer slices, or for pages with limit and afterSlice";
-            return Err(refuse(413, format!("more than {ANSWER} bytes of results: {advice}")));
+    each(&app.store, work, wanted.runs(), |number, text| {
+        let comma = if results.is_empty() { "" } else { "," };
+        // Writing to a string does not fail.
+        let _ = write!(results, r#"{comma}{{"sliceNumber":{number},"value":{text}}}"#);
+        count += 1;
+        if wanted.limit == Some(count) {
+            end = number;
         }
-        if full {
-            break;
-        }
+        end == number || results.len() > ANSWER
+    })?;
+    if results.len() > ANSWER {
+        let advice = "ask for fewer slices, or for pages with limit and afterSlice";
+        return Err(refuse(413, format!("more than {ANSWER} bytes of results: {advice}")));
     }
-    let mut errors = String::new();
-    for (first, last) in wanted.runs() {
-        write_errors(&app.store, work, (first, last.min(end)), &mut errors)?;
-        if last >= end || errors.len() > ANSWER {
-            break;
-        }
-    }
+    let until_end = wanted.runs().map(|(first, last)| (first, last.min(end)));
+    let errors = errors(&app.store, work, until_end.take_while(|(first, last)| first <= last))?;
     let ledger = ledger(app, work)?;
     let text = format!(
         r#"{{"totalSlices":{},"completedSlices":{},"activeSlices":{},"results":[{results}],"errors":[{errors}]}}"#,
@@ -85,61 +75,74 @@ pub(super) fn render(app: &App, work: u32, wanted: &Wanted) -> Result<Rendered<R
 /// # Errors
 /// Storage errors.
 pub(super) fn any(store: &Store, work: u32, wanted: &Wanted) -> Result<bool> {
-    for run in wanted.runs() {
-        if each(store, work, run, |_, _| true)? {
-            return Ok(true);
+    each(store, work, wanted.runs(), |_, _| true)
+}
+
+/// Visits the results of these runs of slices, which ascend, until told to stop; says whether it was.
+///
+/// Runs that lie in one row are read from it together.
+pub(super) fn each(
+    store: &Store,
+    work: u32,
+    runs: impl Iterator<Item = (u64, u64)>,
+    mut stop: impl FnMut(u64, &str) -> bool,
+) -> Result<bool> {
+    let mut runs = runs.peekable();
+    while let Some(&(first, _)) = runs.peek() {
+        let (mut stopped, mut more) = (false, false);
+        // A row is found by its last slice: the first one that does not end before `first`.
+        let before = (work, first.saturating_sub(1));
+        store.scan(RESULTS, &work, Some(&before), |(_, end), row| {
+            for (number, text) in row.numbered(end) {
+                while runs.next_if(|(_, last)| *last < number).is_some() {}
+                let Some((first, _)) = runs.peek() else { return Break(()) };
+                if number >= *first && stop(number, text) {
+                    stopped = true;
+                    return Break(());
+                }
+            }
+            while runs.next_if(|(_, last)| *last <= end).is_some() {}
+            // What lies further on is looked up anew.
+            more = runs.peek().is_some_and(|(first, _)| first.saturating_sub(1) > end);
+            if more || runs.peek().is_none() { Break(()) } else { Continue(()) }
+        })?;
+        if stopped || !more {
+            return Ok(stopped);
         }
     }
     Ok(false)
 }
 
-/// Visits the results from `first` to `last` until told to stop; says whether it was.
-pub(super) fn each(
-    store: &Store,
-    work: u32,
-    (first, last): (u64, u64),
-    mut stop: impl FnMut(u64, &str) -> bool,
-) -> Result<bool> {
-    let mut stopped = false;
-    // A row is found by its last slice: the first one that does not end before `first`.
-    let before = (work, first.saturating_sub(1));
-    store.scan(RESULTS, &work, Some(&before), |(_, end), row| {
-        for (number, text) in row.numbered(end) {
-            if number > last {
+/// The failed slices of these runs, which ascend, as JSON without its brackets.
+fn errors(store: &Store, work: u32, runs: impl Iterator<Item = (u64, u64)>) -> Result<String> {
+    let mut errors = String::new();
+    let mut runs = runs.peekable();
+    while let Some(&(first, _)) = runs.peek() {
+        let mut more = false;
+        let before = (work, FAILED, first.saturating_sub(1));
+        store.scan(SLICE_FAILURES, &(work, FAILED), Some(&before), |(.., number), row| {
+            while runs.next_if(|(_, last)| *last < number).is_some() {}
+            let Some((first, _)) = runs.peek() else { return Break(()) };
+            // A failure between two runs: from here it is nearer to look the next one up.
+            more = number < *first;
+            if more || errors.len() > ANSWER {
                 return Break(());
             }
-            if number >= first && stop(number, text) {
-                stopped = true;
-                return Break(());
-            }
+            let comma = if errors.is_empty() { "" } else { "," };
+            let (name, message) = (Value::from(row.name), Value::from(row.message));
+            let _ = write!(
+                errors,
+                r#"{comma}{{"sliceNumber":{number},"attempts":{},"name":{name},"message":{message}}}"#,
+                row.attempts
+            );
+            Continue(())
+        })?;
+        if !more {
+            break;
         }
-        if end >= last { Break(()) } else { Continue(()) }
-    })?;
-    Ok(stopped)
-}
-
-fn write_errors(
-    store: &Store,
-    work: u32,
-    (first, last): (u64, u64),
-    errors: &mut String,
-) -> Result<()> {
-    let before = (work, FAILED, first.saturating_sub(1));
-    store.scan(SLICE_FAILURES, &(work, FAILED), Some(&before), |(.., number), row| {
-        if number > last || errors.len() > ANSWER {
-            return Break(());
-        }
-        let comma = if errors.is_empty() { "" } else { "," };
-        let (name, message) = (Value::from(row.name), Value::from(row.message));
-        let _ = write!(
-            errors,
-            r#"{comma}{{"sliceNumber":{number},"attempts":{},"name":{name},"message":{message}}}"#,
-            row.attempts
-        );
-        Continue(())
-    })?;
+    }
     if errors.len() > ANSWER {
         return Err(refuse(413, format!("more than {ANSWER} bytes of errors: ask for ranges")));
     }
-    Ok(())
+    Ok(errors)
 }
