@@ -339,3 +339,22 @@ async fn compute_groups_are_no_contexts_of_clients() {
     let attach = json!({ "context_id": u32::MAX, "runner_id": 1, "script_types": ["Sal"] });
     assert_eq!(client.ask("runner.attach", attach).await.unwrap_err().0, -32602);
 }
+
+#[tokio::test]
+async fn many_ranges_select_what_each_of_them_does() {
+    let server = TestServer::start().await;
+    let mut client = line(&server).await;
+    let job = deploy(&mut client, (1..=300).collect()).await;
+    SliceRunner::attach(server.at.ws, 1, 1).await.work(300).await;
+    let wanted: Vec<u64> = (3..=400).step_by(7).collect();
+    let ranges: Vec<String> = wanted.iter().map(u64::to_string).collect();
+    let params = json!({ "jobId": job, "range": ranges });
+    let got = call(&mut client, "dcp.job.result", params).await.unwrap();
+    let numbers: Vec<u64> = got["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["sliceNumber"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, wanted.into_iter().filter(|n| *n <= 300).collect::<Vec<_>>());
+}
