@@ -133,7 +133,7 @@ fn an_advertisement_may_name_a_passport_by_its_id_or_in_full() {
         value["signature"] = json!({ "alg": "ed25519", "value": text });
         let value = read(&value);
         let presentation = Presentation::read(Some(&value)).unwrap();
-        assert_eq!(presentation.authentic(&key.public()), Ok(()));
+        assert_eq!(presentation.authentic(key.public()), Ok(()));
         assert_eq!(reason(presentation.presents(&passport, &whole)), outcome);
     }
 }
