@@ -1,6 +1,6 @@
 //! What a running coordinator holds, and what one call sees of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -50,6 +50,14 @@ impl App {
     /// # Errors
     /// When the store does not open or the thread does not start.
     pub fn start(config: Config) -> anyhow::Result<Arc<Self>> {
+        Self::start_by(config, wall_clock)
+    }
+
+    /// The same by another clock: for tests.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub fn start_by(config: Config, now: fn() -> Millis) -> anyhow::Result<Arc<Self>> {
         let options = Options {
             dir: config.data_dir.clone(),
             cache_bytes: config.cache_bytes,
@@ -59,7 +67,6 @@ impl App {
         let store = Arc::new(Store::open(options)?);
         let node = NodeKey::of_dir(&config.data_dir)?;
         let directory = Directory::new(&config.directory);
-        let now: fn() -> Millis = wall_clock;
         let keeper = Keeper::open(&store, &config)?;
         let metrics = Metrics::default();
         store.observe(metrics.commits());
@@ -86,6 +93,8 @@ impl App {
 pub struct Directory {
     /// How often each node may write.
     pub budgets: Limiter<[u8; 32]>,
+    /// How often each address may try to write; none: as often as it likes.
+    pub sources: Option<Limiter<IpAddr>>,
     /// The position of the last statement accepted since the start.
     pub latest: AtomicU64,
 }
@@ -93,7 +102,8 @@ pub struct Directory {
 impl Directory {
     fn new(config: &config::Directory) -> Self {
         let budgets = Limiter::every(config.budget_refill, config.budget);
-        Self { budgets, latest: AtomicU64::new(0) }
+        let sources = config.source_budget.map(|most| Limiter::every(config.source_refill, most));
+        Self { budgets, sources, latest: AtomicU64::new(0) }
     }
 }
 
@@ -187,7 +197,13 @@ impl Cx {
 
     /// A call of whoever is at the other end of a connection.
     pub fn of(app: Arc<App>, visitor: Arc<Visitor>, connection: u64) -> Self {
-        let Seen { caller, grant } = visitor.seen(&app.keeper, (app.now)());
+        let seen = visitor.seen(&app.keeper, (app.now)());
+        Self::by(app, visitor, seen, connection)
+    }
+
+    /// The same, when who he is at this moment is known already.
+    pub fn by(app: Arc<App>, visitor: Arc<Visitor>, seen: Seen, connection: u64) -> Self {
+        let Seen { caller, grant } = seen;
         let credentials = visitor.credentials().cloned();
         Self { app, caller, connection, credentials, grant, visitor }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -205,6 +206,17 @@ impl<K: Clone + Eq + Hash> StateStore for Arrivals<K> {
         kept.make_room();
         kept.due.insert(key.clone(), next.into());
         Ok(allowed)
+    }
+}
+
+/// What one subscriber of a network usually has: an address of version 4, 2^64 of version 6.
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(six) => {
+            let prefix = six.to_bits() & !u128::from(u64::MAX);
+            Ipv6Addr::from_bits(prefix).into()
+        }
+        four @ IpAddr::V4(_) => four,
     }
 }
 

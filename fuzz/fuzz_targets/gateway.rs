@@ -1,9 +1,12 @@
 //! Paths, queries and bodies: decoded once, refused or merged into one object, whatever they are.
 #![no_main]
 
+use std::collections::HashMap;
+
 use libfuzzer_sys::fuzz_target;
 use muster::method::percent_decoded;
 use muster::server::fuzzing::gateway;
+use serde_json::value::RawValue;
 
 const VERBS: [&str; 4] = ["GET", "PUT", "POST", "DELETE"];
 
@@ -17,9 +20,8 @@ fuzz_target!(|input: &[u8]| {
         assert!(target.contains('%') || decoded == target);
     }
     if let Some(params) = gateway(VERBS[usize::from(*verb) % VERBS.len()], target, body) {
-        let read: Result<serde_json::Map<String, serde_json::Value>, _> =
-            serde_json::from_str(&params);
-        // Objects may be nested more deeply than this reader goes.
-        assert!(read.is_ok() || params.contains("[[") || params.contains("{\""), "{params}");
+        // Values are read by the method: deep ones, say, are its business.
+        let object: Result<HashMap<String, &RawValue>, _> = serde_json::from_str(&params);
+        assert!(object.is_ok(), "{params}");
     }
 });

@@ -1,6 +1,5 @@
 //! What it costs to know who is calling: reads with a session beside reads without.
 
-use ed25519_dalek::SigningKey;
 use serde_json::{Value, json};
 
 use super::Bench;
@@ -13,6 +12,7 @@ use super::report::{Goal, Row};
 use super::shape::{CALLER, CONTEXT};
 use super::socket::Socket;
 use crate::access::signed_by;
+use crate::identity::NodeKey;
 
 const ROUNDS: u32 = 7;
 /// Who reads.
@@ -45,9 +45,8 @@ pub(super) async fn access(bench: &mut Bench) -> anyhow::Result<()> {
 }
 
 async fn sign_in(client: &mut Http) -> anyhow::Result<String> {
-    let key = SigningKey::from_bytes(&[7; 32]);
-    let pubkey: String =
-        key.verifying_key().as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = NodeKey::from_secret(&[7; 32]);
+    let pubkey = key.public().did();
     let readers: Vec<u32> = (READER..READER + 100).collect();
     let context = json!({ "id": CONTEXT, "admins": [], "readers": readers, "executors": [] });
     ask(client, "context.create", &json!({ "context": context })).await?;

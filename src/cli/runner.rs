@@ -79,7 +79,7 @@ fn proof(matches: &ArgMatches) -> Result<Proof> {
     let key = signing_key(&text).ok_or_else(|| {
         Failure::usage(format!("{}: must hold 64 hexadecimal digits", path.display()))
     })?;
-    Ok(Proof::Key(key))
+    Ok(Proof::Key(Arc::new(key)))
 }
 
 async fn until_stopped(agent: Agent<WebSocket>) -> Result {

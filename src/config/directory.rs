@@ -29,6 +29,10 @@ pub struct Directory {
     pub budget: NonZeroU32,
     /// Time until a node has one of them back.
     pub budget_refill: Duration,
+    /// Writes of one address at once, whatever becomes of them; none: as many as it likes.
+    pub source_budget: Option<NonZeroU32>,
+    /// Time until an address has one of them back.
+    pub source_refill: Duration,
     /// How often expired advertisements are removed.
     pub sweep: Duration,
     /// Advertisements that a subscriber may be behind.
@@ -67,6 +71,8 @@ impl Default for Directory {
             max_nodes: 100_000,
             budget: NonZeroU32::MIN.saturating_add(59),
             budget_refill: Duration::from_secs(1),
+            source_budget: None,
+            source_refill: Duration::from_secs(1),
             sweep: Duration::from_secs(5),
             push_queue: 1_024,
             max_capabilities: 100_000,
@@ -171,6 +177,24 @@ pub(super) const SETTINGS: &[Setting] = &[
         doc: "Time after which a node may write once more",
         read: |config, text| positive(text).map(|time| config.directory.budget_refill = time),
         show: |config| in_seconds(config.directory.budget_refill),
+    },
+    Setting {
+        key: "adv_source_budget",
+        kind: Kind::Count,
+        doc: "Attempts to write from one address at once; 0: as many as it likes",
+        read: |config, text| {
+            let most = small(text, 0..=1_000_000)?;
+            config.directory.source_budget = NonZeroU32::new(most);
+            Ok(())
+        },
+        show: |config| config.directory.source_budget.map_or(0, NonZeroU32::get).to_string(),
+    },
+    Setting {
+        key: "adv_source_refill",
+        kind: Kind::Seconds,
+        doc: "Time after which an address may try to write once more",
+        read: |config, text| positive(text).map(|time| config.directory.source_refill = time),
+        show: |config| in_seconds(config.directory.source_refill),
     },
     Setting {
         key: "adv_sweep",

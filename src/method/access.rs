@@ -1,9 +1,8 @@
 //! Access rules, and the only place that checks them.
 
-use std::collections::BTreeMap;
-
 use serde_json::value::RawValue;
 
+use super::member::member;
 use super::misfit;
 use crate::access::Role;
 use crate::app::{Caller, Cx};
@@ -83,8 +82,7 @@ impl Access {
         if matches!(cx.caller, Caller::Operator | Caller::Anonymous) {
             return Ok(None);
         }
-        let fields: BTreeMap<String, &RawValue> = misfit::parse_borrowed(params)?;
-        let Some(context) = number_at(&fields, scope)? else {
+        let Some(context) = number_at(params, scope)? else {
             return if self == Self::Member {
                 Ok(None)
             } else {
@@ -93,7 +91,7 @@ impl Access {
         };
         match cx.caller {
             Caller::Runner(own, runner) => {
-                let named = number_at(&fields, RUNNER)?;
+                let named = number_at(params, RUNNER)?;
                 if (own, Some(runner)) == (context, named) {
                     return Ok(None);
                 }
@@ -139,16 +137,16 @@ impl Access {
 }
 
 /// The id that stands at a path such as `context_id` or `context.id`; none where nothing does.
-fn number_at(fields: &BTreeMap<String, &RawValue>, path: &str) -> Result<Option<u32>> {
+fn number_at(object: &str, path: &str) -> Result<Option<u32>> {
     let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
-    let Some(value) = fields.get(first).filter(|value| value.get() != "null") else {
+    let found = member(object, first).map_err(|err| misfit::worded(&err))?;
+    let Some(value) = found.map(RawValue::get).filter(|value| *value != "null") else {
         return Ok(None);
     };
     if let Some(rest) = rest {
-        let inner: BTreeMap<String, &RawValue> = misfit::parse_borrowed(value.get())?;
-        return number_at(&inner, rest);
+        return number_at(value, rest);
     }
-    serde_json::from_str(value.get())
+    serde_json::from_str(value)
         .map(Some)
         .map_err(|_| Error::params(path, "an integer from 0 to 4294967295"))
 }
@@ -196,6 +194,8 @@ mod tests {
         assert_eq!(actor(r#"{"context_id":1}"#), Err(Code::Forbidden));
         assert_eq!(actor("{}"), Err(Code::InvalidParams));
         assert_eq!(actor(r#"{"context_id":"x"}"#), Err(Code::InvalidParams));
+        let twice = r#"{"context_id":1,"context_\u0069d":2}"#;
+        assert_eq!(actor(twice), Err(Code::InvalidParams), "which of them would be read?");
         let nested = r#"{"context":{"id":1}}"#;
         let admin = check(Access::Admin, Caller::Actor(7), "context.id", nested);
         assert_eq!(admin, Err(Code::Forbidden));

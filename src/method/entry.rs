@@ -120,12 +120,16 @@ impl Entry {
         let Run::Call(call) = self.def.run else {
             return Err(Error::params("", "a subscription: open it over WebSocket"));
         };
-        let answer = self.run(cx, |cx| self.begin(cx, params, call, &mut None)).await;
+        let begin = |cx: Cx| {
+            self.def.spec.take_turn(&cx)?;
+            self.begin(cx, params, call, &mut None)
+        };
+        let answer = self.run(cx, begin).await;
         answer.map_err(|err| self.def.spec.worded(err))
     }
 
-    /// The same for a REST request, with the status where it is not that of the route; `merged` makes one object of it where the method does not read
-    /// it itself.
+    /// The same for a REST request, whose turn is taken already, with the status where it is not
+    /// that of the route; `merged` makes one object of it where the method does not read it itself.
     ///
     /// # Errors
     /// As [`Entry::call`], and whatever `merged` says.

@@ -22,7 +22,12 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
 
 /// The same for types that borrow from the text; without the path.
 pub(super) fn parse_borrowed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
-    serde_json::from_str(text).map_err(|err| explain("", &err.to_string()))
+    serde_json::from_str(text).map_err(|err| worded(&err))
+}
+
+/// A reader's own words in the caller's terms.
+pub(super) fn worded(err: &serde_json::Error) -> Error {
+    explain("", &err.to_string())
 }
 
 fn explain(path: &str, message: &str) -> Error {

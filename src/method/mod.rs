@@ -5,6 +5,7 @@ mod access;
 mod codegen;
 mod entry;
 mod feed;
+mod member;
 mod misfit;
 mod openapi;
 mod openrpc;

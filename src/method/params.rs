@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::member::KeyIs;
 use super::{Def, misfit};
 use crate::{Error, Result};
 
@@ -167,35 +168,13 @@ impl<'de> Visitor<'de> for Members<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<usize, A::Error> {
+        let is_required = |key: &str| self.0.field(key).is_some_and(|field| field.required);
         let mut found = 0;
-        while let Some(required) = map.next_key_seed(IsRequired(self.0))? {
+        while let Some(required) = map.next_key_seed(KeyIs(is_required))? {
             found += usize::from(required);
             map.next_value::<IgnoredAny>()?;
         }
         Ok(found)
-    }
-}
-
-/// Whether a key names a required field, without a copy of the key.
-struct IsRequired<'a>(&'a Shape);
-
-impl<'de> DeserializeSeed<'de> for IsRequired<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<bool, D::Error> {
-        reader.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for IsRequired<'_> {
-    type Value = bool;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        Ok(self.0.field(key).is_some_and(|field| field.required))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Everything about a method that is not code.
 
 use super::{Access, Captures, RestFault, RestStyle};
-use crate::{Code, Error};
+use crate::app::Cx;
+use crate::{Code, Error, Result};
 
 /// Name, access rule, REST binding and documented errors of a method.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct Spec {
     pub single: bool,
     /// How its face words refusals; none: as the core face does.
     pub style: Option<&'static RestStyle>,
+    /// What a caller must have left before anything of his request is looked at.
+    pub turn: Option<fn(&Cx) -> Result<()>>,
 }
 
 impl Spec {
@@ -36,6 +39,7 @@ impl Spec {
             push: None,
             single: false,
             style: None,
+            turn: None,
         }
     }
 
@@ -70,6 +74,21 @@ impl Spec {
             rest.style = style;
         }
         self
+    }
+
+    /// Takes a turn of the caller before anything of his request is looked at; it may refuse with
+    /// [`Error::TooOften`].
+    pub const fn turn(mut self, take: fn(&Cx) -> Result<()>) -> Self {
+        self.turn = Some(take);
+        self
+    }
+
+    /// Takes the turn that a call costs.
+    ///
+    /// # Errors
+    /// [`Error::TooOften`] when the caller has none left.
+    pub fn take_turn(&self, cx: &Cx) -> Result<()> {
+        self.turn.map_or(Ok(()), |take| take(cx))
     }
 
     /// An error in the words of the method's face.

@@ -6,7 +6,6 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ed25519_dalek::SigningKey;
 use futures_util::stream::{BoxStream, StreamExt};
 use hyper::HeaderMap;
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
@@ -19,6 +18,7 @@ use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report,
 use crate::access::{Secret, signed_by};
 use crate::client::{self, ByName, Trust, bearer};
 use crate::face::core::auth::{AuthChallenge, GetChallenge, SignIn};
+use crate::identity::NodeKey;
 
 /// Largest message from the coordinator, bytes.
 const MESSAGE_BYTES: u32 = 256 << 20;
@@ -146,7 +146,7 @@ pub enum Proof {
     /// By a token, a session or an API key.
     Secret(Secret),
     /// By its key: each connection signs in.
-    Key(SigningKey),
+    Key(Arc<NodeKey>),
 }
 
 impl fmt::Debug for Proof {

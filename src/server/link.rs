@@ -11,7 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::rate::Place;
 use super::{Shared, guard, identity};
-use crate::access::Visitor;
+use crate::access::{Seen, Visitor};
 use crate::app::{Caller, Cx};
 use crate::{Error, Result};
 
@@ -67,7 +67,9 @@ impl Link {
         let found = Self::of(extensions).zip(extensions.get::<Arc<Visitor>>());
         let (link, visitor) =
             found.ok_or_else(|| Error::Bug("a call without a connection".to_owned()))?;
-        Ok(link.cx(visitor))
+        let Some(seen) = extensions.get::<Seen>() else { return Ok(link.cx(visitor)) };
+        let (app, visitor) = (Arc::clone(&link.shared.app), Arc::clone(visitor));
+        Ok(Cx::by(app, visitor, seen.clone(), link.connection))
     }
 
     /// Takes one of a caller's turns.

@@ -1,14 +1,14 @@
 //! How much one caller may ask for, and how many connections one address may hold.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::app::Caller;
 use crate::config::{Config, RateLimit};
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, neighbourhood};
 use crate::{Error, Result};
 
 /// How often each caller may call.
@@ -48,17 +48,6 @@ impl Rates {
             known => Who::Known(known),
         };
         limiter.check(&who).map_err(|wait| Error::TooOften { limit: *limit, wait })
-    }
-}
-
-/// What one subscriber of a network usually has: an address of version 4, 2^64 of version 6.
-fn neighbourhood(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(six) => {
-            let prefix = six.to_bits() & !u128::from(u64::MAX);
-            Ipv6Addr::from_bits(prefix).into()
-        }
-        four @ IpAddr::V4(_) => four,
     }
 }
 

@@ -95,7 +95,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
     };
     let style = rest.style;
     let cx = link.cx(&link.visitor(&parts.headers, &parts.extensions));
-    if let Err(err) = link.take_turn(cx.caller) {
+    let turn = link.take_turn(cx.caller).and_then(|()| entry.def.spec.take_turn(&cx));
+    if let Err(err) = turn {
         http::discard(body).await;
         let mut refusal = (style.refuse)(&RestFault::Error(&err), &captures);
         refusal.retry_after = refusal.retry_after.or(err.retry_after());
@@ -160,8 +161,9 @@ async fn follow(
     headers: &HeaderMap,
     request: &RestRequest<'_>,
 ) -> Result<Answer> {
+    // What is deep enough in the query is too deep one level further down.
     let mut params: Map<String, Value> = serde_json::from_str(&merged(entry, request)?)
-        .map_err(|err| Error::Bug(format!("merged params: {err}")))?;
+        .map_err(|_| Error::params("", "nested too deeply"))?;
     if let Some(last) = sse::last_event_id(headers)?
         && entry.shape.field("since").is_some()
     {

@@ -93,7 +93,10 @@ where
         let visitor = request.extensions.get::<Arc<Visitor>>();
         if let Some((link, visitor)) = Link::of(&request.extensions).zip(visitor) {
             let app = &link.shared.app;
-            link.take_turn(visitor.seen(&app.keeper, (app.now)()).caller)?;
+            let seen = visitor.seen(&app.keeper, (app.now)());
+            link.take_turn(seen.caller)?;
+            // The call is his whose turn it was.
+            request.extensions.insert(seen);
         }
         let Some(method) = self.methods.method(&request.method) else {
             return Err(unknown(request));

@@ -1,7 +1,7 @@
 //! Who may do what: tokens, sessions, keys, roles, and what strangers get.
 
-use ed25519_dalek::SigningKey;
 use muster::access::signed_by;
+use muster::identity::{NodeKey, signature};
 use serde_json::{Value, json};
 
 use crate::calls::{Core, refused};
@@ -15,8 +15,8 @@ pub struct Tenants {
     pub operator: String,
 }
 
-pub fn key(actor: u32) -> SigningKey {
-    SigningKey::from_bytes(&[u8::try_from(actor).unwrap(); 32])
+pub fn key(actor: u32) -> NodeKey {
+    NodeKey::from_secret(&[u8::try_from(actor).unwrap(); 32])
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -24,7 +24,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 pub fn pubkey(actor: u32) -> String {
-    hex(key(actor).verifying_key().as_bytes())
+    hex(key(actor).public().as_bytes())
 }
 
 impl Tenants {
@@ -62,7 +62,7 @@ impl Tenants {
     }
 
     /// Signs in over HTTP; the session's token.
-    pub async fn sign_in(&self, whose: &Value, key: &SigningKey) -> String {
+    pub async fn sign_in(&self, whose: &Value, key: &NodeKey) -> String {
         let session = sign_in(&self.core, whose, key).await.unwrap();
         session["token"].as_str().unwrap().to_owned()
     }
@@ -104,11 +104,7 @@ fn with(whose: &Value, more: &Value) -> Value {
     params
 }
 
-async fn sign_in(
-    server: &TestServer,
-    whose: &Value,
-    key: &SigningKey,
-) -> Result<Value, (i32, Value)> {
+async fn sign_in(server: &TestServer, whose: &Value, key: &NodeKey) -> Result<Value, (i32, Value)> {
     let asked = call(server, &[], "auth.challenge", whose.clone()).await.unwrap();
     let challenge = asked["challenge"].as_str().unwrap();
     let signature = signed_by(key, challenge);
@@ -218,10 +214,10 @@ async fn signatures_that_are_not_quite_right_do_not_sign_in() {
         with(&whose, &json!({ "challenge": challenge, "signature": signature }))
     };
     let foreign = signed_by(&key(8), &challenge);
-    let plain = hex(&ed25519_dalek::Signer::sign(&key(7), challenge.as_bytes()).to_bytes());
+    let plain = signature::to_text(&key(7).sign(challenge.as_bytes()));
     for (what, params) in [
         ("foreign", of(&challenge, &foreign)),
-        ("truncated", of(&challenge, &good[..126])),
+        ("truncated", of(&challenge, &good[..84])),
         ("for another purpose", of(&challenge, &plain)),
         ("of an invented challenge", of("abc", &signed_by(&key(7), "abc"))),
         ("of a truncated challenge", of(&challenge[1..], &signed_by(&key(7), &challenge[1..]))),
@@ -299,7 +295,7 @@ async fn an_expired_session_is_none_and_ends_what_hangs_on_it() {
 }
 
 /// Signs in on a socket.
-async fn become_actor(socket: &mut Socket, whose: &Value, key: &SigningKey) {
+async fn become_actor(socket: &mut Socket, whose: &Value, key: &NodeKey) {
     let ask = |method: &str, params: Value| {
         json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string()
     };

@@ -78,11 +78,14 @@ async fn all_that_is_wrong_with_a_job_is_told() {
     let wrong = json!({ "work": {}, "slices": 7, "account": {}, "args": {} });
     let data = refused(deploy_with(&mut client, wrong).await, 400);
     let messages = data["messages"].as_array().unwrap();
-    let begin = ["work.function", "slices", "args"];
-    assert!(messages.len() >= 3, "{messages:?}");
+    let begin = ["work.function", "slices", "args", "account.address"];
+    assert_eq!(messages.len(), begin.len(), "{messages:?}");
     for (message, begin) in messages.iter().zip(begin) {
         assert!(message.as_str().unwrap().starts_with(begin), "{message}");
     }
+    let wrong = json!({ "args": {}, "account": { "address": "12" } });
+    let data = refused(deploy_with(&mut client, wrong).await, 400);
+    assert_eq!(data["messages"].as_array().unwrap().len(), 2, "{data}");
     for account in [json!(null), json!({}), json!("x"), json!({ "address": "12" })] {
         let answer = deploy_with(&mut client, json!({ "account": account })).await;
         assert_eq!(refused(answer, 400)["messages"].as_array().unwrap().len(), 1);

@@ -1,5 +1,8 @@
 //! The directory: what is published is found, on both surfaces, and nothing else.
 
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use muster::config::Config;
 use serde_json::{Value, json};
 
@@ -244,4 +247,31 @@ async fn what_has_expired_is_gone_but_its_number_is_not_forgotten() {
     assert_eq!(put(&server, &node, &node.advertisement(5)).await.0, 201);
     let report = server.app.store.check().unwrap();
     assert_eq!(report.problem_count, 0, "{report:?}");
+}
+
+#[tokio::test]
+async fn one_address_may_try_so_often_and_no_more_if_so_configured() {
+    let server = TestServer::with(|config| {
+        config.directory.source_budget = NonZeroU32::new(3);
+        config.directory.source_refill = Duration::from_secs(3_600);
+    })
+    .await;
+    let node = Advertiser::new();
+    assert_eq!(put(&server, &node, &node.advertisement(1)).await.0, 201);
+    assert_eq!(put(&server, &node, "{").await.0, 400, "what is refused counts, too");
+    assert!(rpc_put(&server, &node.advertisement(2)).await["result"].is_object());
+    // Before anything is looked at, on both surfaces.
+    let kind = ["content-type: text/plain"];
+    let at = server.at.http;
+    let (status, body) = server.exchange(at, "PUT", &node.path(), &kind, b"x").await;
+    let body: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &body["reason"]), (429, &json!("rate-limited")));
+    assert_eq!(
+        (&body["node/id"], &body["code"]),
+        (&json!(node.id()), &json!("E_TRANSPORT_REJECTED"))
+    );
+    assert!(body["retry-after-s"].as_u64().is_some_and(|wait| wait > 3_000), "{body}");
+    let data = rpc_put(&server, "1").await["error"]["data"].take();
+    assert_eq!((&data["reason"], &data["http_status"]), (&json!("rate-limited"), &json!(429)));
+    assert_eq!(server.raw("GET", &node.path(), "").await.0, 200, "reading is free");
 }

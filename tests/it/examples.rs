@@ -275,3 +275,29 @@ fn the_python_runner_stops_what_is_cancelled_and_keeps_what_it_has_over_a_restar
     let attempts = server.call("job.attempts", &second);
     assert_eq!(attempts["items"].as_array().unwrap().len(), 1, "{attempts}");
 }
+
+/// What an example of the compute face prints as its last line, run over eight small slices.
+#[track_caller]
+fn estimated(program: &str, script: &str) -> String {
+    let server = Coordinator::start(&["--js-runner"]);
+    let mut command = Command::new(program);
+    command.arg(example(script)).args([&server.http, "8", "5000"]);
+    let ran = command.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(ran.status.code(), Some(0), "{out}{err}");
+    let last = out.lines().last().unwrap_or_default();
+    let (_, pi) = last.split_once(" slices: pi is about ").unwrap_or_else(|| panic!("{out}{err}"));
+    // The seeds are fixed, so this is no matter of luck.
+    let pi: f64 = pi.parse().unwrap();
+    assert!((pi - std::f64::consts::PI).abs() < 0.05, "{out}");
+    last.to_owned()
+}
+
+#[test]
+fn pi_is_estimated_over_slices_from_python_and_with_curl_alike() {
+    let python = has("python3").then(|| estimated("python3", "compute/pi.py"));
+    let curl = has("curl").then(|| estimated("sh", "compute/pi.sh"));
+    if let (Some(python), Some(curl)) = (python, curl) {
+        assert_eq!(python.replace("8/8", "8"), curl);
+    }
+}

@@ -22,6 +22,7 @@ mod dcp_slices;
 mod directory;
 mod directory_abuse;
 mod directory_push;
+mod directory_vectors;
 mod events;
 mod examples;
 mod fake_runner;

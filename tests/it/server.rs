@@ -13,6 +13,7 @@ use muster::client;
 use muster::config::Config;
 use muster::face;
 use muster::method::{Entry, Method};
+use muster::model::Millis;
 use muster::server::{Running, serve_methods};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,8 +42,21 @@ impl TestServer {
         Self::serving(face::entries(), set).await
     }
 
+    /// With a clock of the test's own.
+    pub async fn by_clock(now: fn() -> Millis) -> Self {
+        Self::launch(face::entries(), |_| {}, |config| App::start_by(config, now)).await
+    }
+
     /// With a method table of the test's own.
     pub async fn serving(methods: &'static [Entry], set: impl FnOnce(&mut Config)) -> Self {
+        Self::launch(methods, set, App::start).await
+    }
+
+    async fn launch(
+        methods: &'static [Entry],
+        set: impl FnOnce(&mut Config),
+        start: impl FnOnce(Config) -> anyhow::Result<Arc<App>>,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut config = Config {
@@ -53,7 +67,7 @@ impl TestServer {
             ..Config::default()
         };
         set(&mut config);
-        let app = App::start(config).unwrap();
+        let app = start(config).unwrap();
         let at = serve_methods(Arc::clone(&app), methods).await.unwrap();
         Self { at, app, dir }
     }

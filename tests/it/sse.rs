@@ -95,6 +95,10 @@ async fn what_cannot_be_followed_is_refused_with_a_status() {
     };
     let (status, body) = get("/events?since=99999", &asked).await;
     assert_eq!((status, body.contains("since")), (400, true), "{body}");
+    // As deep as JSON may be, and one level more in the params.
+    let deep = format!("/events?since={}{}", "[".repeat(127), "]".repeat(127));
+    let (status, body) = get(&deep, &asked).await;
+    assert_eq!((status, body.contains("too deeply")), (400, true), "{body}");
     let (status, _) = get("/events", &[asked[0], "last-event-id: x"]).await;
     assert_eq!(status, 400);
     let (status, _) = get("/flows/1/x/events", &asked).await;

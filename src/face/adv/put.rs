@@ -1,5 +1,6 @@
 //! `adv.put`: a node publishes, or replaces, its advertisement.
 
+use std::num::NonZeroU32;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use super::{NodeAdvertisement, instant};
 use crate::app::Cx;
 use crate::face::core::aside::computed_aside;
 use crate::identity::public::is_node_id;
+use crate::limiter::neighbourhood;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::{Code, Error, Result};
 
@@ -107,6 +109,7 @@ impl Method for Put {
         .rest(Verb::Put, "/adv/{node_id}", 201)
         .body("advertisement")
         .style(&STYLE)
+        .turn(turn_of_source)
         .errors(&[
             Code::InvalidParams,
             Code::Conflict,
@@ -170,6 +173,16 @@ impl Put {
         let body = Bytes::from(String::from(Box::<str>::from(text)));
         Ok(Submission { slot: node_id.map_or(Slot::Own, Slot::Given), body })
     }
+}
+
+/// Step 2.
+fn turn_of_source(cx: &Cx) -> Result<()> {
+    // What comes from within comes from nowhere.
+    let Some((sources, from)) = cx.app.directory.sources.as_ref().zip(cx.visitor.from()) else {
+        return Ok(());
+    };
+    let limit = cx.app.config.directory.source_budget.map_or(0, NonZeroU32::get);
+    sources.check(&neighbourhood(from)).map_err(|wait| Error::TooOften { limit, wait })
 }
 
 /// Steps 4 to 18.

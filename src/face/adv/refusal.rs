@@ -235,6 +235,9 @@ fn refuse(fault: &RestFault<'_>, captures: &Captures<'_>) -> Refusal {
         RestFault::Verb(_) => Reason::MethodNotAllowed.into(),
         RestFault::MediaType => Reason::MediaType.into(),
         RestFault::TooLarge(_) => Reason::TooLarge.into(),
+        RestFault::Error(Error::TooOften { wait, .. }) => {
+            return rate_limited(slot.as_deref(), *wait);
+        }
         RestFault::Error(err) => of_error(err),
     };
     rejection.refusal(slot.as_deref())
@@ -245,7 +248,7 @@ pub(in crate::face) fn of_error(err: &Error) -> Rejection {
     match err {
         Error::Store(_) | Error::Unavailable(_) => Reason::StorageUnavailable.into(),
         Error::Params { reason, .. } => Rejection::new(Reason::RequestInvalid, reason.clone()),
-        Error::Limit { .. } => Reason::RateLimited.into(),
+        Error::Limit { .. } | Error::TooOften { .. } => Reason::RateLimited.into(),
         err => {
             // Logs the incident and gives its number.
             let data = err.data();
@@ -255,5 +258,21 @@ pub(in crate::face) fn of_error(err: &Error) -> Rejection {
                 detail: incident.map(|incident| format!("logged as {incident}")),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn one_who_calls_too_often_is_told_when_to_come_back() {
+        let err = Error::TooOften { limit: 5, wait: Duration::from_millis(1_200) };
+        let refusal = refuse(&RestFault::Error(&err), &Captures::default());
+        assert_eq!((refusal.status, refusal.retry_after), (429, Some(2)));
+        assert_eq!(refusal.body.get("reason"), Some(&Value::from("rate-limited")));
+        assert_eq!(refusal.body.get("retry-after-s"), Some(&Value::from(2)));
     }
 }

@@ -100,32 +100,57 @@ impl AccountParam {
 
     /// The same, with the names of its members beginning with `at`.
     pub(super) async fn check_at(&self, cx: &Cx, at: &str) -> Result<Payer> {
+        match self.form(at)? {
+            Form::Named(payer) => Ok(payer),
+            Form::Locked { json, password } => {
+                let locked = || refuse(403, format!("{at}json: the keystore does not unlock"));
+                let unlocked = unlock_given(cx, json, password).await?;
+                let (address, label) = unlocked.ok_or_else(locked)?;
+                Ok(Payer::Proved { address, label })
+            }
+        }
+    }
+
+    /// Checks as much as can be checked without unlocking anything.
+    ///
+    /// # Errors
+    /// 400 when it is malformed or names nothing.
+    pub(super) fn check_form(&self) -> Result<()> {
+        self.form("account.").map(drop)
+    }
+
+    fn form(&self, at: &str) -> Result<Form<'_>> {
         if let Some(json) = given(&self.json) {
             let password = match given(&self.password) {
                 None => Secret::new(String::new()),
                 Some(Value::String(text)) => Secret::new(text.clone()),
                 Some(_) => return Err(refuse(400, format!("{at}password: must be text"))),
             };
-            let locked = || refuse(403, format!("{at}json: the keystore does not unlock"));
-            let unlocked = unlock_given(cx, json, password).await?;
-            let (address, label) = unlocked.ok_or_else(locked)?;
-            return Ok(Payer::Proved { address, label });
+            return Ok(Form::Locked { json, password });
         }
         if let Some(address) = given(&self.address) {
             let address = address.as_str().and_then(Address::parse);
             let bad = || refuse(400, format!("{at}address: must be 40 hexadecimal digits"));
-            return address.map(Payer::Address).ok_or_else(bad);
+            return address.map(|address| Form::Named(Payer::Address(address))).ok_or_else(bad);
         }
         let named = [("label", given(&self.label)), ("name", given(&self.name))];
         match named.into_iter().find_map(|(field, value)| Some((field, value?))) {
             Some((field, Value::String(name))) => {
                 account::check_name(&format!("{at}{field}"), name)?;
-                Ok(Payer::Name(name.clone()))
+                Ok(Form::Named(Payer::Name(name.clone())))
             }
             Some((field, _)) => Err(refuse(400, format!("{at}{field}: must be text"))),
             None => Err(refuse(400, format!("{at}address: needs an address, a json or a label"))),
         }
     }
+}
+
+/// What was given, first match.
+enum Form<'p> {
+    /// A keystore that is still to be unlocked.
+    Locked { json: &'p Value, password: Secret },
+    /// An address or a name.
+    Named(Payer),
 }
 
 /// A member that is there and not null.

@@ -126,7 +126,11 @@ impl Method for Deploy {
             Some(account) if problems.messages.is_empty() => {
                 problems.note(account.check(&cx).await)?
             }
-            _ => None,
+            Some(account) => {
+                problems.note(account.check_form())?;
+                None
+            }
+            None => None,
         };
         let (Some(order), Some(payer)) = (order, payer) else {
             let refusal = problems.refusal();
@@ -167,7 +171,8 @@ fn read(params: &Deploy) -> Result<(Option<Order>, Problems)> {
     // Without an order the account is still looked at, so that all problems are told.
     if order.is_none() {
         let account = params.account.clone().or_else(|| account_of(params.body.as_deref()));
-        problems.note(AccountParam::read(account.as_ref()))?;
+        let read = AccountParam::read(account.as_ref());
+        problems.note(read.and_then(|account| account.check_form()))?;
     }
     Ok((order, problems))
 }
