@@ -32,6 +32,7 @@ mod functions_python;
 mod gates;
 mod guards;
 mod histories;
+mod issuer;
 mod job;
 mod limits;
 mod message;

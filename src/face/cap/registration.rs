@@ -149,20 +149,12 @@ impl Registration {
             }
             return Err(stale(&node_id, before.sequence, offer.sequence).into());
         }
-        let now = turn.now;
-        let is_active = |row: &CapabilityRow| row.expires_at.is_none_or(|end| end > now);
-        if !before.as_ref().is_some_and(is_active) {
-            let rows = turn.page(CAPABILITIES, &key.0, None, ROWS_OF_NODE)?;
-            let active = rows.iter().filter(|(_, row)| is_active(row)).count();
-            if active >= rules.per_node || rows.len() >= ROWS_OF_NODE {
-                return Err(refused(Reason::TooManyCapabilities));
-            }
+        if !before.as_ref().is_some_and(|row| is_active(row, turn.now))
+            && !has_room(turn, &key.0, rules)?
+        {
+            return Err(refused(Reason::TooManyCapabilities));
         }
-        let mut counts = turn.get(DIRECTORY, &ROW)?.unwrap_or_else(|| DirectoryRow {
-            // Zero is what a store has that was not born yet.
-            born: now.max(1),
-            ..DirectoryRow::default()
-        });
+        let mut counts = counts(turn, ROW)?;
         match &before {
             Some(before) => remove(turn, &key, before),
             None if counts.nodes >= rules.entries => {
@@ -194,6 +186,24 @@ impl Registration {
         });
         Ok(if before.is_some() { Outcome::Replaced } else { Outcome::Created })
     }
+}
+
+fn is_active(row: &CapabilityRow, now: Millis) -> bool {
+    row.expires_at.is_none_or(|end| end > now)
+}
+
+/// Whether a node may have one more capability.
+fn has_room(turn: &Turn<'_>, node: &[u8; 32], rules: &Limits) -> Result<bool> {
+    let rows = turn.page(CAPABILITIES, node, None, ROWS_OF_NODE)?;
+    let active = rows.iter().filter(|(_, row)| is_active(row, turn.now)).count();
+    Ok(active < rules.per_node && rows.len() < ROWS_OF_NODE)
+}
+
+/// What one of our feeds has so far.
+pub(super) fn counts(turn: &Turn<'_>, row: u8) -> Result<DirectoryRow> {
+    // Zero is what a store has that was not born yet.
+    let new = || DirectoryRow { born: turn.now.max(1), ..DirectoryRow::default() };
+    Ok(turn.get(DIRECTORY, &row)?.unwrap_or_else(new))
 }
 
 /// How much is kept.

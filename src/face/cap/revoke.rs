@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::RevocationArtifact;
+use super::registration::{counts, forget};
 use super::revocation::{ArtifactFamily, ENDORSEMENT, Revocation};
 use super::signed::{self, object, schema};
 use crate::app::{App, Cx};
@@ -16,7 +17,7 @@ use crate::identity::Json;
 use crate::identity::json::DEPTH;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::store::{
-    BY_ISSUER, CAPABILITIES, DIRECTORY, DirectoryRow, Draft, REVOCATIONS, REVOKED, RevocationRow,
+    BY_ISSUER, CAPABILITIES, DIRECTORY, Draft, REVOCATIONS, REVOKED, RevocationRow,
 };
 use crate::{Code, Error, Result};
 
@@ -148,11 +149,7 @@ fn accept(turn: &mut Turn<'_>, revocation: &Revocation, text: String, most: u64)
     {
         return Err(Rejection::from(Reason::NotRevocable).error(None));
     }
-    let mut counts = turn.get(DIRECTORY, &ROW)?.unwrap_or_else(|| DirectoryRow {
-        // Zero is what a store has that was not born yet.
-        born: turn.now.max(1),
-        ..DirectoryRow::default()
-    });
+    let mut counts = counts(turn, ROW)?;
     // Strangers can fill the log with what nobody has registered; what somebody has must still be
     // revocable then.
     let most = if entry.is_some() { most.saturating_mul(2) } else { most };
@@ -160,7 +157,7 @@ fn accept(turn: &mut Turn<'_>, revocation: &Revocation, text: String, most: u64)
         return Err(Rejection::from(Reason::CapacityExhausted).error(None));
     }
     if let Some((key, row)) = &entry {
-        super::registration::forget(turn, key, row)?;
+        forget(turn, key, row)?;
     }
     counts.position += 1;
     counts.nodes = counts.position;

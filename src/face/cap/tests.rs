@@ -55,7 +55,7 @@ fn a_passport_is_good_until_the_instant_it_expires() {
     let (key, rules) = (NodeKey::generate().unwrap(), Directory::default());
     let value = read(&sign(&key, passport(&key)));
     let read = Passport::read(Some(&value)).unwrap();
-    assert_eq!(read.authentic().unwrap(), key.public());
+    assert_eq!(read.authentic().unwrap(), *key.public());
     assert_eq!(read.expires(), Some(1_893_456_600_000));
     assert_eq!(read.check_time(NOW, &rules), Ok(()));
     assert_eq!(read.check_time(1_893_456_599_999, &rules), Ok(()));
@@ -133,7 +133,7 @@ fn an_advertisement_may_name_a_passport_by_its_id_or_in_full() {
         value["signature"] = json!({ "alg": "ed25519", "value": text });
         let value = read(&value);
         let presentation = Presentation::read(Some(&value)).unwrap();
-        assert_eq!(presentation.authentic(&key.public()), Ok(()));
+        assert_eq!(presentation.authentic(key.public()), Ok(()));
         assert_eq!(reason(presentation.presents(&passport, &whole)), outcome);
     }
 }
@@ -155,8 +155,8 @@ fn issuer_and_subject_revoke_with_their_own_keys() {
     issuer["issuer/participant_id"] =
         json!(format!("participant:did:key:{}", key.public().multibase()));
     let by = |value: &Value| Revocation::read(&read(value)).map(|read| (read.by, read.signer));
-    assert_eq!(by(&sign(&node, subject.clone())), Ok((BY_SUBJECT, node.public())));
-    assert_eq!(by(&sign(&key, issuer.clone())), Ok((BY_ISSUER, key.public())));
+    assert_eq!(by(&sign(&node, subject.clone())), Ok((BY_SUBJECT, *node.public())));
+    assert_eq!(by(&sign(&key, issuer.clone())), Ok((BY_ISSUER, *key.public())));
     for swapped in [sign(&key, subject.clone()), sign(&node, issuer)] {
         assert_eq!(reason(Revocation::read(&read(&swapped))), Some(Reason::SignatureInvalid));
     }
