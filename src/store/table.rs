@@ -78,7 +78,7 @@ pub const FAILED: u8 = 1;
 pub const IDENTITIES: Table<Address, IdentityRow> = Table::new(b'b', "identities");
 /// Payment accounts by identity and number, in order of creation.
 pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accounts");
-/// The same by what they can be found by: [`ACCOUNT_BY_ADDRESS`] or [`ACCOUNT_BY_NAME`].
+/// The same by what they can be found by: `ACCOUNT_BY_ADDRESS` or `ACCOUNT_BY_NAME`.
 pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
 /// API keys by the SHA-256 digest of their digits.
 pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
