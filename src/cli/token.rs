@@ -36,7 +36,15 @@ pub(super) fn run(action: &str, matches: &ArgMatches) -> Result {
             done => done,
         }
     })?;
-    output::answer(&answer, matches.get_flag("json"))
+    let json = matches.get_flag("json");
+    match answer.get("token").and_then(Value::as_str) {
+        // By itself, so that a script can take it.
+        Some(token) if !json => {
+            output::note("The operator's token; it is not shown again.");
+            output::line(token)
+        }
+        _ => output::answer(&answer, json),
+    }
 }
 
 /// Opens the data directory for one call, as its operator.

@@ -20,6 +20,9 @@ fn tokens_are_made_before_and_while_a_coordinator_runs() {
     place.run(&["token", "create", "first"]).fails(5, "there is a token of that name");
     let config = place.run(&["config"]).passes();
     assert!(!config.contains("muster_o_"), "{config}");
+    let spare = place.run(&["token", "create", "spare"]).passes();
+    assert!(spare.starts_with("muster_o_") && spare.trim().lines().count() == 1, "{spare}");
+    place.run(&["token", "revoke", "spare"]).passes();
     // With a token it may listen where others can reach it.
     let server = place.serve(&["--api-http-ip", "0.0.0.0", "--allow-plaintext"]);
     let here = server.http.replace("0.0.0.0", "127.0.0.1");
