@@ -22,6 +22,7 @@ pub fn codegen_document() -> Value {
             let name = method.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             taken.insert(pascal(&name));
             flatten(method, &schemas);
+            unreserve(method);
             method.insert("name".to_owned(), codegen_name(&name).into());
             method.insert("x-alias-of".to_owned(), name.into());
         }
@@ -46,6 +47,19 @@ fn pascal(name: &str) -> String {
             })
         })
         .collect()
+}
+
+/// Words that a parameter of a generated function cannot be called, among the names of ours.
+const RESERVED: &[&str] = &["arguments", "public"];
+
+/// Renames parameters that are reserved words; a method takes them by these names, too.
+fn unreserve(method: &mut Map<String, Value>) {
+    let Some(Value::Array(params)) = method.get_mut("params") else { return };
+    for name in params.iter_mut().filter_map(|param| param.get_mut("name")) {
+        if let Some(word) = RESERVED.iter().find(|word| *name == **word) {
+            *name = format!("{word}_").into();
+        }
+    }
 }
 
 /// Replaces the one parameter `params` by the members of its type.
@@ -74,6 +88,7 @@ fn adapt(value: &mut Value) {
         Value::Object(members) => {
             ranges(members);
             tuples(members);
+            identifiers(members);
             if members.contains_key("$ref") {
                 // Draft 7 ignores what stands beside a reference, and the generator chokes on it.
                 members.retain(|key, _| key == "$ref");
@@ -103,6 +118,25 @@ fn ranges(members: &mut Map<String, Value>) {
             members.insert(bound.to_owned(), value);
         }
     }
+}
+
+/// Leaves out members whose names are no identifiers: the generator writes names as they are. An
+/// object that has any is published as one that may have others.
+fn identifiers(members: &mut Map<String, Value>) {
+    let fits = |name: &str| {
+        name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !name.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let Some(Value::Object(properties)) = members.get_mut("properties") else { return };
+    let all = properties.len();
+    properties.retain(|name, _| fits(name));
+    if properties.len() == all {
+        return;
+    }
+    if let Some(Value::Array(required)) = members.get_mut("required") {
+        required.retain(|name| name.as_str().is_some_and(fits));
+    }
+    members.insert("additionalProperties".to_owned(), true.into());
 }
 
 fn tuples(members: &mut Map<String, Value>) {
@@ -198,6 +232,18 @@ mod tests {
         assert_eq!(codegen_name("flow.dag"), "flow_dag");
         assert_eq!(pascal("flow.dag"), "FlowDag");
         assert_eq!(pascal("context_id"), "ContextId");
+    }
+
+    #[test]
+    fn only_identifiers_are_left_and_reserved_words_are_not() {
+        let mut schema = json!({ "properties": { "a": {}, "b/c": {} }, "required": ["a", "b/c"] });
+        adapt(&mut schema);
+        let left =
+            json!({ "properties": { "a": {} }, "required": ["a"], "additionalProperties": true });
+        assert_eq!(schema, left);
+        let mut method = json!({ "params": [{ "name": "public" }, { "name": "args" }] });
+        unreserve(method.as_object_mut().unwrap());
+        assert_eq!(method, json!({ "params": [{ "name": "public_" }, { "name": "args" }] }));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Deploy {
     #[schemars(with = "Option<Vec<Value>>")]
     pub args: Option<Box<RawValue>>,
     /// The same.
-    #[serde(default)]
+    #[serde(alias = "arguments_", default)]
     #[schemars(with = "Option<Vec<Value>>")]
     pub arguments: Option<Box<RawValue>>,
     /// Compute groups whose runners may serve it; the public one when left out.
@@ -66,7 +66,7 @@ pub struct Deploy {
     #[serde(default)]
     pub requires: Option<Value>,
     /// Its `name`, `description` and `link` in listings.
-    #[serde(default)]
+    #[serde(alias = "public_", default)]
     pub public: Option<Value>,
     /// Where each result is to be sent; this server does not.
     #[serde(default, rename = "webHookUrls")]
