@@ -23,6 +23,11 @@ const TRIES: usize = 100;
 #[schemars(rename = "AdvGetParams")]
 pub struct Get {
     /// The node: `node:did:key:z6Mk…`.
+    #[schemars(
+        regex(pattern = "^node:did:key:z[1-9A-HJ-NP-Za-km-z]+$"),
+        length(max = 256),
+        example = "node:did:key:z6MkehRgf7yJbgaGfYsdoAsKdBPE3dj2CYhowQdcjqSJgvVd"
+    )]
     pub node_id: String,
     /// A signed statement of the answer is asked for.
     #[serde(skip)]
