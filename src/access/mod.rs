@@ -80,9 +80,9 @@ impl Keeper {
     /// [`Error::TooOften`] when there were too many of late.
     pub fn failed(&self, from: Option<IpAddr>) -> Result<()> {
         let Some(from) = from else { return Ok(()) };
-        let limit = FAILURES.0.get();
+        let (what, limit) = ("wrong credentials per second", FAILURES.0.get());
         let taken = self.failures.check(&from.to_canonical());
-        taken.map_err(|wait| Error::TooOften { limit, wait })
+        taken.map_err(|wait| Error::TooOften { what, limit, wait })
     }
 }
 

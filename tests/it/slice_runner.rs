@@ -9,7 +9,7 @@ use crate::fake_runner::Line;
 use crate::server::TestServer;
 
 /// The public compute group.
-pub const GROUP: u32 = u32::MAX;
+pub const GROUP: u32 = u32::MAX - 256;
 /// Credentials of one identity.
 pub const OURS: &str = include_str!("dcp_keystore.header");
 /// Credentials of another.

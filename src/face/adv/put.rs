@@ -182,7 +182,8 @@ fn turn_of_source(cx: &Cx) -> Result<()> {
         return Ok(());
     };
     let limit = cx.app.config.directory.source_budget.map_or(0, NonZeroU32::get);
-    sources.check(&neighbourhood(from)).map_err(|wait| Error::TooOften { limit, wait })
+    let what = "attempts to publish at once";
+    sources.check(&neighbourhood(from)).map_err(|wait| Error::TooOften { what, limit, wait })
 }
 
 /// Steps 4 to 18.

@@ -8,7 +8,7 @@ use super::CapabilityRegistration;
 use super::registration::{Limits, Outcome, Registration, Slot};
 use crate::app::Cx;
 use crate::face::adv::refusal::{of_error, rate_limited};
-use crate::face::adv::{Rejection, STYLE};
+use crate::face::adv::{CATALOGUE_STYLE, Rejection};
 use crate::face::core::aside::computed_aside;
 use crate::identity::public::is_node_id;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
@@ -63,7 +63,7 @@ impl Method for Put {
     const SPEC: Spec = Spec::new("cap.put", Access::Anyone)
         .rest(Verb::Put, "/cap/{node_id}/{capability_id}", 201)
         .body("registration")
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[
             Code::InvalidParams,
             Code::Conflict,

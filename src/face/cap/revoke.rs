@@ -11,7 +11,7 @@ use super::signed::{self, object, schema};
 use crate::app::{App, Cx};
 use crate::engine::Turn;
 use crate::face::adv::refusal::{of_error, rate_limited};
-use crate::face::adv::{Reason, Rejection, STYLE};
+use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
 use crate::face::core::aside::computed_aside;
 use crate::identity::Json;
 use crate::identity::json::DEPTH;
@@ -62,7 +62,7 @@ impl Method for Put {
         .rest(Verb::Post, "/revoke", 200)
         .also(&["/revoke/endorsement"])
         .body("revocation")
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[Code::InvalidParams, Code::Forbidden, Code::LimitReached, Code::Unavailable]);
 
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {

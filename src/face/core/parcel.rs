@@ -64,7 +64,12 @@ fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> 
             let Some(row) = app.store.get(MESSAGES, &key)? else { return Ok(None) };
             sent(app, key);
             let run = app.store.get(MESSAGE_RUNS, &key)?;
-            Message::new(key, row, run.as_ref(), jobs)?
+            let mut message = Message::new(key, row, run.as_ref(), jobs)?;
+            // What is stored catches up beside the sending; whoever reads this has been sent it.
+            if message.transport_status == Some(TransportStatus::Queued) {
+                message.transport_status = Some(TransportStatus::Sent);
+            }
+            message
         }
     };
     Ok(Some(Notification::Jobs { message, attempts }))

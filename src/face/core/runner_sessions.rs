@@ -14,11 +14,11 @@ use super::runner_language::{RunnerLanguage, skills};
 use crate::app::Cx;
 use crate::engine::{Delivered, Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
 use crate::method::{Access, Def, Items, Method, Note, Spec, Subscription, Verb};
-use crate::model::Millis;
 use crate::model::protocol::{
     self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
 };
 use crate::model::text::beginning;
+use crate::model::{Millis, distinct};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on attached runners.
@@ -57,7 +57,7 @@ pub struct Attach {
     #[serde(default)]
     pub slots: Option<u32>,
     /// Anything that its operator wants to be seen in `runner.status`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct::optional_texts")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Tokens of the attempts that it still has in hand.
     #[serde(default)]
