@@ -7,7 +7,7 @@ use super::value::{
     bytes, in_seconds, ip, level, number, optional_path, path, port, positive, seconds, shown,
     small, switch,
 };
-use super::{Config, directory};
+use super::{Config, compute, directory};
 use crate::telemetry::LogFormat;
 
 /// One setting.
@@ -89,8 +89,9 @@ impl Setting {
 }
 
 /// All settings, in the order in which help and `muster config` show them.
-pub const SETTINGS: &[Setting] =
-    &joined::<{ CORE.len() + directory::SETTINGS.len() }>(&[CORE, directory::SETTINGS]);
+pub const SETTINGS: &[Setting] = &joined::<
+    { CORE.len() + compute::SETTINGS.len() + directory::SETTINGS.len() },
+>(&[CORE, compute::SETTINGS, directory::SETTINGS]);
 
 /// Puts lists together.
 #[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which checks it")]

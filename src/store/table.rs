@@ -14,6 +14,7 @@ use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
 use super::row_capability::{CapabilityRow, OfferRow, RevocationRow};
 use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
+use super::row_webhook::WebhookRow;
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::address::Address;
@@ -82,6 +83,8 @@ pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accoun
 pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
 /// API keys by the SHA-256 digest of their digits.
 pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
+/// Where results of open jobs are sent, by job and place in its list.
+pub const WEBHOOKS: Table<(Address, u32), WebhookRow> = Table::new(b'K', "webhooks");
 /// Nodes that publish in the directory, by key.
 pub const NODES: Table<[u8; 32], NodeRow> = Table::new(b'd', "nodes");
 /// Current statements of nodes, in the order in which they were accepted.
@@ -148,6 +151,7 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
     AnyTable::of(KEYSTORE_KEYS),
+    AnyTable::of(WEBHOOKS),
     AnyTable::of(NODES),
     AnyTable::of(STATEMENTS),
     AnyTable::of(FEDERATIONS),

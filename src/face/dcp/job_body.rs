@@ -4,7 +4,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{refuse, refuse_each, slice_texts};
+use super::{refuse, refuse_each, slice_texts, webhook};
+use crate::config::Compute;
 use crate::engine::Slices;
 use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
 use crate::runner::functions::check_function;
@@ -49,6 +50,8 @@ pub(super) struct Order {
     pub(super) description: String,
     pub(super) link: String,
     pub(super) slices: Slices,
+    /// Where each result is to be sent.
+    pub(super) hooks: Vec<String>,
     /// What stands under `account`, unread.
     pub(super) account: Option<Value>,
 }
@@ -88,7 +91,11 @@ impl Problems {
 ///
 /// # Errors
 /// 400 when it is no object, 403 for the wrong secret of a compute group.
-pub(super) fn read(text: &str, problems: &mut Problems) -> Result<Option<Order>> {
+pub(super) fn read(
+    text: &str,
+    allowed: &Compute,
+    problems: &mut Problems,
+) -> Result<Option<Order>> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(refuse(400, "the body must be a JSON object"));
     }
@@ -103,14 +110,29 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Result<Option<Order>>
     let requirements = requirements(given(&body.requirements), problems);
     let offer = offer(given(&body.offer), problems);
     let (name, description, link) = public(given(&body.public), problems);
-    web_hooks(given(&body.web_hooks), problems);
+    let hooks = webhook::read(given(&body.web_hooks), &allowed.webhook_allow);
+    let hooks = hooks.unwrap_or_else(|problem| {
+        problems.add(problem);
+        Vec::new()
+    });
     let group = problems.note(group(given(&body.compute_groups)))?;
     let (Some((function, language)), Some(slices), Some(group)) = (work, slices, group) else {
         return Ok(None);
     };
     let source = WorkSourceRow { function, args, requirements, packages };
-    let account = body.account;
-    Ok(Some(Order { source, language, group, offer, name, description, link, slices, account }))
+    let order = Order {
+        source,
+        language,
+        group,
+        offer,
+        name,
+        description,
+        link,
+        slices,
+        hooks,
+        account: body.account,
+    };
+    Ok(Some(order))
 }
 
 fn given(member: &Option<Value>) -> Option<&Value> {
@@ -324,14 +346,6 @@ fn public(public: Option<&Value>, problems: &mut Problems) -> (String, String, S
         }
     };
     (text("name", NAME), text("description", ""), text("link", ""))
-}
-
-fn web_hooks(urls: Option<&Value>, problems: &mut Problems) {
-    match urls {
-        None => {}
-        Some(Value::Array(urls)) if urls.is_empty() => {}
-        Some(_) => problems.add("webHookUrls: this server calls no web hooks"),
-    }
 }
 
 /// The compute group whose runners serve the job.

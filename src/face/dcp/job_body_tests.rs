@@ -4,7 +4,7 @@ use super::*;
 
 fn wrong(body: &Value) -> Vec<String> {
     let mut problems = Problems::default();
-    match read(&body.to_string(), &mut problems) {
+    match read(&body.to_string(), &Compute::default(), &mut problems) {
         Ok(_) => problems.messages,
         Err(err) => vec![format!("{} {}", err.http(), err.data()["error"])],
     }
@@ -12,7 +12,7 @@ fn wrong(body: &Value) -> Vec<String> {
 
 fn order(body: &Value) -> Order {
     let mut problems = Problems::default();
-    let order = read(&body.to_string(), &mut problems).unwrap();
+    let order = read(&body.to_string(), &Compute::default(), &mut problems).unwrap();
     assert!(problems.refusal().is_none(), "{body}: {:?}", problems.messages);
     order.unwrap()
 }

@@ -1,5 +1,7 @@
 //! `dcp.job.deploy`: a work function and its first slices.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,12 +16,13 @@ use super::refuse;
 use super::secret::Secret;
 use super::style::STYLE;
 use crate::app::Cx;
+use crate::config::Compute;
 use crate::engine::{self, Turn};
 use crate::face::core::aside::aside;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::model::address::Address;
 use crate::model::work::ATTEMPTS;
-use crate::store::{WORK_SOURCES, WorkRow};
+use crate::store::{WEBHOOKS, WORK_SOURCES, WebhookRow, WorkRow};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods.
@@ -68,7 +71,7 @@ pub struct Deploy {
     /// Its `name`, `description` and `link` in listings.
     #[serde(alias = "public_", default)]
     pub public: Option<Value>,
-    /// Where each result is to be sent; this server does not.
+    /// Where each result is to be sent: URLs of origins that the server allows.
     #[serde(default, rename = "webHookUrls")]
     pub web_hook_urls: Option<Value>,
     /// Credentials, where they are not in the `Authorization` header: its text.
@@ -117,7 +120,8 @@ impl Method for Deploy {
     async fn call(self, cx: Cx) -> Result<Deployed> {
         let auth = self.auth.clone();
         let owner = identity(&cx, auth.as_deref()).await?.address;
-        let (order, mut problems) = aside(move || read(&self)).await?;
+        let app = Arc::clone(&cx.app);
+        let (order, mut problems) = aside(move || read(&self, &app.config.compute)).await?;
         let account = order
             .as_ref()
             .map_or(Ok(None), |order| problems.note(AccountParam::read(order.account.as_ref())))?;
@@ -132,17 +136,21 @@ impl Method for Deploy {
             }
             None => None,
         };
-        let (Some(order), Some(payer)) = (order, payer) else {
+        let (Some(mut order), Some(payer)) = (order, payer) else {
             let refusal = problems.refusal();
             return Err(refusal.unwrap_or_else(|| refuse(400, "the job cannot be deployed")));
         };
         let id = random_id()?;
         let limit = u64::try_from(cx.app.config.slice_timeout.as_millis()).unwrap_or(u64::MAX);
+        let hooks = std::mem::take(&mut order.hooks);
         let (source, row, slices) = prepare(order, owner, limit)?;
         let strict = cx.app.config.strict_accounts;
         let change = move |turn: &mut Turn<'_>| {
             let account = account::enter(turn, owner, &payer, strict)?.address;
             let row = WorkRow { account, ..row };
+            for (place, url) in (0..).zip(hooks) {
+                turn.put(WEBHOOKS, &(id, place), &WebhookRow { url, ..WebhookRow::default() })?;
+            }
             turn.deploy(engine::Deploy { id, row, source, slices })
         };
         cx.app.engine.change(change).await?;
@@ -155,17 +163,17 @@ impl Method for Deploy {
 }
 
 /// Reads the body, or the params as if they were one.
-fn read(params: &Deploy) -> Result<(Option<Order>, Problems)> {
+fn read(params: &Deploy, allowed: &Compute) -> Result<(Option<Order>, Problems)> {
     let mut problems = Problems::default();
     let order = match &params.body {
         Some(body) => {
             let text = std::str::from_utf8(body)
                 .map_err(|_| refuse(400, "the body must be a JSON object in UTF-8"))?;
-            job_body::read(text, &mut problems)?
+            job_body::read(text, allowed, &mut problems)?
         }
         None => {
             let text = serde_json::to_string(params).map_err(|err| Error::Bug(err.to_string()))?;
-            job_body::read(&text, &mut problems)?
+            job_body::read(&text, allowed, &mut problems)?
         }
     };
     // Without an order the account is still looked at, so that all problems are told.
@@ -184,8 +192,7 @@ fn account_of(body: Option<&[u8]>) -> Option<Value> {
 type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);
 
 fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> {
-    let Order { source, language, group, offer, name, description, link, slices, account: _ } =
-        order;
+    let Order { source, language, group, offer, name, description, link, slices, .. } = order;
     let row = WorkRow {
         number: 0,
         owner,

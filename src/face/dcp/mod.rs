@@ -25,6 +25,10 @@ pub mod secret;
 mod selection;
 mod slice_texts;
 pub mod style;
+mod webhook;
+pub mod webhook_courier;
+mod webhook_delivery;
+mod webhook_page;
 
 use serde_json::{Map, Value};
 
