@@ -4,12 +4,11 @@ use super::delivered::{Delivered, Failure, Run, runs};
 use super::groups::Start;
 use super::memory::{GroupId, GroupKey};
 use super::plan::{History, JobSpec, Plan, Prepared};
-use super::queue::Skill;
+use super::queue::{Place, Skill};
 use super::token::Token;
 use super::turn::{Live, SliceNote, Turn};
 use super::works::OpenWork;
 use crate::Result;
-use crate::model::slices::FunctionLanguage;
 use crate::model::task::State;
 use crate::model::work::{Batch, Verdict};
 use crate::model::{Millis, Triple};
@@ -41,16 +40,20 @@ impl Turn<'_> {
     /// Cuts batches until as many wait as there are slots: a slot that becomes free is filled at
     /// once, with a batch that is durable by then.
     pub(super) fn cut_batches(&mut self, group: u32) -> Result<()> {
-        for language in FunctionLanguage::ALL {
-            let key = (group, language);
+        let open: Vec<Place> =
+            self.memory.turns.keys().filter(|place| place.0 == group).copied().collect();
+        for key in open {
             let slots = self.memory.slots.get(&key).copied().unwrap_or_default();
             let wanted = usize::try_from(slots.min(WAITING)).unwrap_or(usize::MAX);
-            while self.memory.ready.waiting(group, Skill::Function(language)) < wanted {
+            while self.memory.ready.waiting(key) < wanted {
                 let turns = self.memory.turns.get_mut(&key);
                 let Some(work) = turns.and_then(std::collections::VecDeque::pop_front) else {
                     break;
                 };
                 self.cut_batch(work, slots)?;
+            }
+            if self.memory.turns.get(&key).is_some_and(std::collections::VecDeque::is_empty) {
+                self.memory.turns.remove(&key);
             }
         }
         Ok(())
@@ -173,6 +176,7 @@ pub(super) fn start(key: Triple, open: &OpenWork, batch: &Batch) -> Result<Start
     let slices = batch.open.len().saturating_mul(open.slice_millis).div_ceil(1_000);
     let spec = JobSpec {
         skill: Skill::Function(open.language),
+        class: open.class,
         // Its slices are tried again, each for itself.
         retries: 0,
         timeout: u32::try_from(slices.saturating_add(SPARE_SECONDS)).unwrap_or(u32::MAX),

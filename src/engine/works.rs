@@ -2,8 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
+use super::classes::{Class, MOST_CLASSES};
 use super::delivered::{Run, runs};
 use super::memory::GroupKey;
+use super::queue::{Place, Skill};
 use super::turn::Turn;
 use crate::model::address::Address;
 use crate::model::slices::FunctionLanguage;
@@ -26,6 +28,8 @@ pub(super) struct OpenWork {
     pub(super) owner: Address,
     pub(super) group: u32,
     pub(super) language: FunctionLanguage,
+    /// What it asks of runners.
+    pub(super) class: Class,
     /// Attempts at a slice before it has failed.
     pub(super) attempts: u32,
     /// How long one slice may take, milliseconds.
@@ -43,7 +47,7 @@ pub(super) struct OpenWork {
 }
 
 impl OpenWork {
-    pub(super) fn new(row: &WorkRow, run: WorkRunRow, active: bool) -> Self {
+    pub(super) fn new(row: &WorkRow, run: WorkRunRow, class: Class, active: bool) -> Self {
         let told = (run.ledger.status(), run.ledger.seq);
         Self {
             number: row.number,
@@ -51,6 +55,7 @@ impl OpenWork {
             owner: row.owner,
             group: row.group,
             language: row.language,
+            class,
             attempts: row.attempts.max(1),
             slice_millis: row.slice_millis,
             ledger: run.ledger,
@@ -115,11 +120,17 @@ impl Turn<'_> {
     /// Opens a job.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when there is a job of that id; storage errors.
+    /// [`Error::Conflict`] when there is a job of that id, [`Error::Limit`] when too many jobs that
+    /// run ask for different things; storage errors.
     pub fn deploy(&mut self, deploy: Deploy) -> Result<()> {
         let Deploy { id, mut row, source, slices } = deploy;
         if self.tx.has(WORKS, &id)? {
             return Err(Error::conflict("exists", "there is a job of this id"));
+        }
+        if self.memory.classes.are_full_for(&row.demands) {
+            let what = "different demands of jobs that run".to_owned();
+            let limit = u64::try_from(MOST_CLASSES).unwrap_or(u64::MAX);
+            return Err(Error::Limit { what, limit });
         }
         row.number = self.free_number()?;
         row.created_at = self.now;
@@ -131,7 +142,8 @@ impl Turn<'_> {
         self.tx.put(WORKS, &id, &row)?;
         self.tx.put(WORKS_OF, &(row.owner, !row.made), &id)?;
         self.tx.put_encoded(WORK_SOURCES, &row.number, &source);
-        self.memory.works.insert(row.number, OpenWork::new(&row, run, false));
+        let class = self.memory.enlist(&row.demands);
+        self.memory.works.insert(row.number, OpenWork::new(&row, run, class, false));
         self.take_in(row.number, &slices)
     }
 
@@ -220,15 +232,18 @@ impl Turn<'_> {
         let run = self.tx.get(WORK_RUNS, &row.number)?;
         let run = run.ok_or_else(|| Error::Bug("an open job has no row for its run".to_owned()))?;
         let active = !run.ledger.is_settled();
-        self.memory.works.insert(row.number, OpenWork::new(row, run, active));
+        let class = self.memory.enlist(&row.demands);
+        self.memory.works.insert(row.number, OpenWork::new(row, run, class, active));
         Ok(())
     }
 
     /// Forgets a job that has nothing to do.
     fn leave_work(&mut self, number: u32) {
         let open = self.memory.works.get(&number);
-        if open.is_some_and(|open| open.ledger.is_settled() && open.batches.is_empty()) {
-            self.memory.works.remove(&number);
+        if open.is_some_and(|open| open.ledger.is_settled() && open.batches.is_empty())
+            && let Some(open) = self.memory.works.remove(&number)
+        {
+            self.memory.dismiss(open.class);
         }
     }
 
@@ -259,9 +274,9 @@ impl Turn<'_> {
         let draft = (told != news).then(|| open.marker());
         if open.ledger.pending() > 0 && !open.queued {
             open.queued = true;
-            let (group, language) = (open.group, open.language);
-            self.memory.turns.entry((group, language)).or_default().push_back(number);
-            self.mark(group);
+            let place = open.place();
+            self.memory.turns.entry(place).or_default().push_back(number);
+            self.mark(place.0);
         }
         self.leave_work(number);
         if let Some(draft) = draft {
@@ -272,6 +287,11 @@ impl Turn<'_> {
 }
 
 impl OpenWork {
+    /// Where its batches wait for a slot.
+    pub(super) const fn place(&self) -> Place {
+        (self.group, Skill::Function(self.language), self.class)
+    }
+
     /// Appends to the events of the job.
     pub(super) fn record(
         &mut self,

@@ -42,6 +42,7 @@ const NAMESPACES: &[&[Def]] = &[
     dcp::accounts::METHODS,
     dcp::api_key::METHODS,
     dcp::identity::METHODS,
+    dcp::group::METHODS,
     adv::get::METHODS,
     adv::put::METHODS,
     adv::list::METHODS,

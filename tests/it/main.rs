@@ -14,6 +14,7 @@ mod capabilities;
 mod cli;
 mod context;
 mod dcp_events;
+mod dcp_groups;
 mod dcp_identity;
 mod dcp_jobs;
 mod dcp_recovery;

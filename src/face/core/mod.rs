@@ -7,6 +7,7 @@ pub mod audit;
 pub mod auth;
 mod batch_parcel;
 mod bounds;
+pub mod compute_group;
 pub mod context;
 pub mod events;
 pub mod flow;

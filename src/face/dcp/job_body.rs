@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::{refuse, refuse_each, slice_texts, webhook};
 use crate::config::Compute;
 use crate::engine::Slices;
-use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
+use crate::face::core::compute_group::{JoinGroup, MOST_JOINED};
+use crate::model::demand::demanded;
+use crate::model::slices::FunctionLanguage;
 use crate::runner::functions::check_function;
 use crate::store::WorkSourceRow;
 use crate::{Error, Result};
@@ -44,7 +46,9 @@ pub(super) struct Body<'b> {
 pub(super) struct Order {
     pub(super) source: WorkSourceRow,
     pub(super) language: FunctionLanguage,
-    pub(super) group: u32,
+    /// What runners it needs, but for their groups.
+    pub(super) capabilities: Vec<String>,
+    pub(super) groups: Vec<JoinGroup>,
     pub(super) offer: String,
     pub(super) name: String,
     pub(super) description: String,
@@ -107,7 +111,7 @@ pub(super) fn read(
     let args =
         array("args", given_text(body.args).or_else(|| given_text(body.arguments)), problems);
     let packages = texts(given(&body.packages).or_else(|| given(&body.requires)), problems);
-    let requirements = requirements(given(&body.requirements), problems);
+    let (requirements, capabilities) = requirements(given(&body.requirements), problems);
     let offer = offer(given(&body.offer), problems);
     let (name, description, link) = public(given(&body.public), problems);
     let hooks = webhook::read(given(&body.web_hooks), &allowed.webhook_allow);
@@ -115,15 +119,16 @@ pub(super) fn read(
         problems.add(problem);
         Vec::new()
     });
-    let group = problems.note(group(given(&body.compute_groups)))?;
-    let (Some((function, language)), Some(slices), Some(group)) = (work, slices, group) else {
+    let groups = problems.note(groups(given(&body.compute_groups)))?;
+    let (Some((function, language)), Some(slices), Some(groups)) = (work, slices, groups) else {
         return Ok(None);
     };
     let source = WorkSourceRow { function, args, requirements, packages };
     let order = Order {
         source,
         language,
-        group,
+        capabilities,
+        groups,
         offer,
         name,
         description,
@@ -293,14 +298,22 @@ fn texts(packages: Option<&Value>, problems: &mut Problems) -> Vec<String> {
     })
 }
 
-fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> String {
+/// The demands as they came, and what of them must be met.
+fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> (String, Vec<String>) {
+    let none = || ("{}".to_owned(), Vec::new());
     match requirements {
-        Some(Value::Object(members)) => Value::Object(members.clone()).to_string(),
-        Some(Value::Array(items)) if items.is_empty() => "{}".to_owned(),
-        None => "{}".to_owned(),
+        Some(Value::Object(members)) => match demanded(members) {
+            Ok(demanded) => (Value::Object(members.clone()).to_string(), demanded),
+            Err(wrong) => {
+                problems.add(format!("requirements: {wrong}"));
+                none()
+            }
+        },
+        Some(Value::Array(items)) if items.is_empty() => none(),
+        None => none(),
         Some(_) => {
             problems.add("requirements: must be an object");
-            String::new()
+            none()
         }
     }
 }
@@ -348,26 +361,23 @@ fn public(public: Option<&Value>, problems: &mut Problems) -> (String, String, S
     (text("name", NAME), text("description", ""), text("link", ""))
 }
 
-/// The compute group whose runners serve the job.
-fn group(groups: Option<&Value>) -> Result<u32> {
+/// The compute groups whose runners may serve the job; none: the public one.
+fn groups(groups: Option<&Value>) -> Result<Vec<JoinGroup>> {
     let wrong = || refuse(400, "computeGroups: must be an array of objects with joinKey");
-    let Some(groups) = groups else { return Ok(PUBLIC_GROUP) };
-    let mut foreign = false;
-    for group in groups.as_array().ok_or_else(wrong)? {
-        let key = group.get("joinKey").and_then(Value::as_str).ok_or_else(wrong)?;
-        let secret = match group.get("joinSecret") {
+    let Some(groups) = groups else { return Ok(Vec::new()) };
+    let groups = groups.as_array().ok_or_else(wrong)?;
+    if groups.len() > MOST_JOINED {
+        return Err(refuse(400, format!("computeGroups: at most {MOST_JOINED}")));
+    }
+    let group = |group: &Value| {
+        let join_key = group.get("joinKey").and_then(Value::as_str).ok_or_else(wrong)?;
+        let join_secret = match group.get("joinSecret") {
             None | Some(Value::Null) => "",
             Some(secret) => secret.as_str().ok_or_else(wrong)?,
         };
-        if key != "public" {
-            return Err(refuse(400, format!("computeGroups: there is no group `{key}`")));
-        }
-        foreign |= !secret.is_empty();
-    }
-    if foreign {
-        return Err(refuse(403, "computeGroups: wrong joinSecret"));
-    }
-    Ok(PUBLIC_GROUP)
+        Ok(JoinGroup { join_key: join_key.to_owned(), join_secret: join_secret.to_owned() })
+    };
+    groups.iter().map(group).collect()
 }
 
 #[cfg(test)]

@@ -19,8 +19,11 @@ use crate::app::Cx;
 use crate::config::Compute;
 use crate::engine::{self, Turn};
 use crate::face::core::aside::aside;
+use crate::face::core::compute_group::{JoinGroup, NotJoined, join};
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::model::address::Address;
+use crate::model::demand::{Demands, PUBLIC};
+use crate::model::slices::PUBLIC_GROUP;
 use crate::model::work::ATTEMPTS;
 use crate::store::{WEBHOOKS, WORK_SOURCES, WebhookRow, WorkRow};
 use crate::{Code, Error, Result};
@@ -59,7 +62,7 @@ pub struct Deploy {
     /// `MARKET_VALUE`, or a decimal number from 0 up; recorded.
     #[serde(default, rename = "slicePaymentOffer")]
     pub slice_payment_offer: Option<Value>,
-    /// Demands on runners, nested booleans; recorded.
+    /// Demands on runners, nested booleans: only runners that have all that is `true` serve it.
     #[serde(default)]
     pub requirements: Option<Value>,
     /// Modules that the function needs; recorded.
@@ -121,11 +124,15 @@ impl Method for Deploy {
         let auth = self.auth.clone();
         let owner = identity(&cx, auth.as_deref()).await?.address;
         let app = Arc::clone(&cx.app);
-        let (order, mut problems) = aside(move || read(&self, &app.config.compute)).await?;
+        let (mut order, mut problems) = aside(move || read(&self, &app.config.compute)).await?;
         let account = order
             .as_ref()
             .map_or(Ok(None), |order| problems.note(AccountParam::read(order.account.as_ref())))?;
         // A keystore is unlocked only for a job that is fit to be deployed otherwise.
+        let groups = match order.as_mut() {
+            Some(order) => problems.note(groups(&cx, std::mem::take(&mut order.groups)).await)?,
+            None => None,
+        };
         let payer = match account {
             Some(account) if problems.messages.is_empty() => {
                 problems.note(account.check(&cx).await)?
@@ -136,14 +143,14 @@ impl Method for Deploy {
             }
             None => None,
         };
-        let (Some(mut order), Some(payer)) = (order, payer) else {
+        let (Some(mut order), Some(payer), Some(groups)) = (order, payer, groups) else {
             let refusal = problems.refusal();
             return Err(refusal.unwrap_or_else(|| refuse(400, "the job cannot be deployed")));
         };
         let id = random_id()?;
         let limit = u64::try_from(cx.app.config.slice_timeout.as_millis()).unwrap_or(u64::MAX);
         let hooks = std::mem::take(&mut order.hooks);
-        let (source, row, slices) = prepare(order, owner, limit)?;
+        let (source, row, slices) = prepare(order, owner, groups, limit)?;
         let strict = cx.app.config.strict_accounts;
         let change = move |turn: &mut Turn<'_>| {
             let account = account::enter(turn, owner, &payer, strict)?.address;
@@ -185,21 +192,36 @@ fn read(params: &Deploy, allowed: &Compute) -> Result<(Option<Order>, Problems)>
     Ok((order, problems))
 }
 
+/// The numbers of the compute groups that a job names.
+async fn groups(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>> {
+    let mut numbers = join(&cx.app, groups).await.map_err(|err| match err {
+        NotJoined::Unknown(key) => refuse(400, format!("computeGroups: there is no group `{key}`")),
+        NotJoined::Wrong => refuse(403, "computeGroups: wrong joinSecret"),
+        NotJoined::Failed(err) => err,
+    })?;
+    // The public group alone is what a job has that names none.
+    if numbers == [PUBLIC] {
+        numbers.clear();
+    }
+    Ok(numbers)
+}
+
 fn account_of(body: Option<&[u8]>) -> Option<Value> {
     serde_json::from_slice::<job_body::Body<'_>>(body?).ok()?.account
 }
 
 type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);
 
-fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> {
-    let Order { source, language, group, offer, name, description, link, slices, .. } = order;
+fn prepare(order: Order, owner: Address, groups: Vec<u32>, slice_millis: u64) -> Result<Prepared> {
+    let Order { source, language, capabilities, offer, name, description, link, slices, .. } =
+        order;
     let row = WorkRow {
         number: 0,
         owner,
         created_at: 0,
         made: 0,
         language,
-        group,
+        group: PUBLIC_GROUP,
         account: owner,
         offer,
         name,
@@ -207,6 +229,7 @@ fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> 
         link,
         attempts: ATTEMPTS,
         slice_millis,
+        demands: Demands { capabilities, groups },
     };
     Ok((WORK_SOURCES.encoded(&source)?, row, slices))
 }

@@ -4,6 +4,7 @@ pub mod account;
 pub mod account_param;
 pub mod accounts;
 pub mod api_key;
+pub mod group;
 pub mod identity;
 mod job_body;
 pub mod job_deploy;
