@@ -19,6 +19,8 @@ use crate::store::{
 
 /// Batches that wait for a slot at most, per compute group and language.
 const WAITING: u64 = 256;
+/// Slices that have to be fetched of which one batch is made at most.
+const FETCHED: u64 = 8;
 /// Rows of slices to be tried again that one batch is made of at most.
 const RETRIES: usize = 64;
 /// Ended batches of a job whose task is kept, so that a report that is repeated is understood.
@@ -67,7 +69,10 @@ impl Turn<'_> {
         if pending == 0 {
             return Ok(());
         }
-        let most = open.pace.batch(pending, slots, open.ledger.mean_bytes());
+        let mut most = open.pace.batch(pending, slots, open.ledger.mean_bytes());
+        if open.ledger.given < open.remote || (open.remote > 0 && open.ledger.again > 0) {
+            most = most.min(FETCHED);
+        }
         let mut batch = Batch::default();
         if open.ledger.again > 0 {
             take_again(&mut self.tx, open, &mut batch, most)?;
@@ -121,6 +126,23 @@ impl Turn<'_> {
         self.tx.put(BATCHES, &(work, token.job.2), &batch)?;
         open.batches.insert(number, batch);
         self.keep_work(work)
+    }
+
+    /// Notes that slices of a batch could not be fetched for the runner that has it: with each, why.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn slices_not_fetched(&mut self, token: Token, slices: &[(u64, String)]) -> Result<()> {
+        let Some((group, index)) = self.memory.by_job.get(&token.job).copied() else {
+            return Ok(());
+        };
+        let task = self.memory.groups.get(&group).and_then(|group| group.task(index));
+        let lease = task.and_then(|task| task.state.lease());
+        // It may have been taken away since.
+        if lease.is_none_or(|lease| lease.fence != token.fence(lease.fence.runner)) {
+            return Ok(());
+        }
+        self.take_slices(group, token, &Delivered::not_fetched(slices))
     }
 
     /// Follows a step of a batch's task: who has its slices, and whether it has ended.

@@ -34,6 +34,8 @@ pub(super) struct OpenWork {
     pub(super) attempts: u32,
     /// How long one slice may take, milliseconds.
     pub(super) slice_millis: u64,
+    /// Its slices up to this number have to be fetched.
+    pub(super) remote: u64,
     pub(super) ledger: Ledger,
     pub(super) pace: Pace,
     /// Batches that have not ended, by number.
@@ -58,6 +60,7 @@ impl OpenWork {
             class,
             attempts: row.attempts.max(1),
             slice_millis: row.slice_millis,
+            remote: row.remote,
             ledger: run.ledger,
             pace: Pace::default(),
             batches: FxHashMap::default(),

@@ -53,6 +53,9 @@ pub struct WorkRow {
     /// What it asks of runners.
     #[cbor(n(13), default)]
     pub demands: Demands,
+    /// Its slices up to this number are URLs of what they are.
+    #[cbor(n(14), default)]
+    pub remote: u64,
 }
 
 /// The function of an open job, and what is said once about all its slices.

@@ -18,6 +18,7 @@ mod dcp_groups;
 mod dcp_identity;
 mod dcp_jobs;
 mod dcp_recovery;
+mod dcp_remote;
 mod dcp_rest;
 mod dcp_slices;
 mod dcp_webhooks;

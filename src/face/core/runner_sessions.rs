@@ -6,15 +6,14 @@ use futures_util::stream::unfold;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::{mpsc, watch};
 
+use super::attachment::{Attachment, Guard};
 use super::bounds;
 use super::compute_group::{self, JoinGroup, MOST_JOINED, NotJoined};
 use super::message::Message;
-use super::parcel::notification;
 use super::runner_language::{RunnerLanguage, skills};
 use crate::app::Cx;
-use crate::engine::{Delivered, Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
+use crate::engine::{Delivered, Hello, MAX_SLOTS, Report, Token, Turn, Verdict};
 use crate::method::{Access, Def, Items, Method, Note, Spec, Subscription, Verb};
 use crate::model::Millis;
 use crate::model::demand::{Offer, demanded};
@@ -102,27 +101,15 @@ impl Subscription for Attach {
         let engine = cx.app.engine.clone();
         let change = move |turn: &mut Turn<'_>| {
             let attached = turn.attach(&hello)?;
-            let guard = Guard { engine, runner, session: attached.session };
+            let guard = Guard::new(engine, runner, attached.session);
             Ok((attached.pushes, guard))
         };
         let (pushes, guard) = cx.app.engine.change(change).await?;
-        let stopping = cx.app.stopping.subscribe();
-        let attachment = Attachment { cx, pushes, stopping, _guard: guard };
+        let attachment = Attachment::new(cx.app, pushes, guard);
         let told = unfold(Some(attachment), |attachment| async {
             let mut attachment = attachment?;
-            loop {
-                let push = attachment.next().await?;
-                let last = matches!(push, Push::Detached { .. });
-                match notification(&attachment.cx.app, push).await {
-                    Ok(Some(told)) => return Some((told, (!last).then_some(attachment))),
-                    Ok(None) => {}
-                    Err(err) => {
-                        // Ending the session gives its work to others after the grace period.
-                        tracing::error!(error = %err, "could not read what a runner is given");
-                        return None;
-                    }
-                }
-            }
+            let (told, last) = attachment.next().await?;
+            Some((told, (!last).then_some(attachment)))
         });
         Ok(Items::new(told).winding_down().farewell(detached))
     }
@@ -156,39 +143,6 @@ async fn offer(
 fn detached(reason: &str) -> Option<Note> {
     let told = Notification::<Message>::Detached { reason: reason.to_owned() };
     serde_json::value::to_raw_value(&told).ok().map(Note::Item)
-}
-
-/// Detaches when it is dropped.
-struct Guard {
-    engine: Engine,
-    runner: (u32, u32),
-    session: u64,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.engine.connection_lost(self.runner, self.session);
-    }
-}
-
-/// A runner's attachment.
-struct Attachment {
-    cx: Cx,
-    pushes: mpsc::Receiver<Push>,
-    stopping: watch::Receiver<bool>,
-    _guard: Guard,
-}
-
-impl Attachment {
-    async fn next(&mut self) -> Option<Push> {
-        tokio::select! {
-            biased;
-            push = self.pushes.recv() => push,
-            _ = self.stopping.wait_for(|stopping| *stopping) => {
-                Some(Push::Detached { reason: "the coordinator is shutting down".to_owned() })
-            }
-        }
-    }
 }
 
 /// Reports on attempts; each report stands alone.

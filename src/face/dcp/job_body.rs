@@ -54,6 +54,8 @@ pub(super) struct Order {
     pub(super) description: String,
     pub(super) link: String,
     pub(super) slices: Slices,
+    /// How many of them are URLs of what they are.
+    pub(super) remote: u64,
     /// Where each result is to be sent.
     pub(super) hooks: Vec<String>,
     /// What stands under `account`, unread.
@@ -107,7 +109,7 @@ pub(super) fn read(
         refuse(400, format!("the body must be a JSON object: {}", super::job_params::shape(&err)))
     })?;
     let work = function(body.work.as_ref(), problems);
-    let slices = problems.note(slices(body.slices))?;
+    let slices = problems.note(slices(body.slices, allowed))?;
     let args =
         array("args", given_text(body.args).or_else(|| given_text(body.arguments)), problems);
     let packages = texts(given(&body.packages).or_else(|| given(&body.requires)), problems);
@@ -120,7 +122,8 @@ pub(super) fn read(
         Vec::new()
     });
     let groups = problems.note(groups(given(&body.compute_groups)))?;
-    let (Some((function, language)), Some(slices), Some(groups)) = (work, slices, groups) else {
+    let (Some((function, language)), Some((slices, remote)), Some(groups)) = (work, slices, groups)
+    else {
         return Ok(None);
     };
     let source = WorkSourceRow { function, args, requirements, packages };
@@ -134,6 +137,7 @@ pub(super) fn read(
         description,
         link,
         slices,
+        remote,
         hooks,
         account: body.account,
     };
@@ -255,26 +259,29 @@ fn runtime(runtime: Option<&Value>, problems: &mut Problems) -> Option<FunctionL
     }
 }
 
-fn slices(slices: Option<&RawValue>) -> Result<Slices> {
+/// The slices, and how many of them are URLs of what they are.
+fn slices(slices: Option<&RawValue>, allowed: &Compute) -> Result<(Slices, u64)> {
     #[derive(Deserialize)]
     struct Remote {
         #[serde(rename = "remoteDataSet")]
-        _urls: Vec<String>,
+        urls: Vec<String>,
     }
-    match given_text(slices) {
-        None => Ok(Slices::default()),
-        Some(text) if text.get().starts_with('{') => {
-            let remote: std::result::Result<Remote, _> = serde_json::from_str(text.get());
-            Err(refuse(
-                400,
-                match remote {
-                    Ok(_) => "slices.remoteDataSet: this server fetches from no origin",
-                    Err(_) => "slices: must be an array, or an object with remoteDataSet",
-                },
-            ))
-        }
-        Some(text) => slice_texts::of_array("slices", Some(text)),
+    let Some(text) = given_text(slices) else { return Ok((Slices::default(), 0)) };
+    if !text.get().starts_with('{') {
+        return Ok((slice_texts::of_array("slices", Some(text))?, 0));
     }
+    let remote: Remote = serde_json::from_str(text.get()).map_err(|_| {
+        refuse(400, "slices: must be an array, or an object with a list of URLs, remoteDataSet")
+    })?;
+    for url in &remote.urls {
+        webhook::permitted("slices.remoteDataSet", url, &allowed.remote_data_allow)
+            .map_err(|wrong| refuse(400, wrong))?;
+    }
+    let texts: Vec<String> =
+        remote.urls.into_iter().map(|url| Value::String(url).to_string()).collect();
+    let slices = Slices::new(texts.iter().map(String::as_str))?;
+    let count = slices.len();
+    Ok((slices, count))
 }
 
 fn array(field: &str, text: Option<&RawValue>, problems: &mut Problems) -> String {

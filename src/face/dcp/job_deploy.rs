@@ -44,9 +44,10 @@ pub struct Deploy {
     /// The payment account.
     #[schemars(with = "AccountParam")]
     pub account: Option<Value>,
-    /// The first slices: an array of any JSON.
+    /// The first slices: an array of any JSON; or `{"remoteDataSet": [url, …]}`, where each is
+    /// fetched when it is to be worked on, from origins that the server allows.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<Value>>")]
+    #[schemars(with = "Option<FirstSlices>")]
     pub slices: Option<Box<RawValue>>,
     /// Further arguments of the function, after the datum: an array of any JSON.
     #[serde(default)]
@@ -83,6 +84,21 @@ pub struct Deploy {
     /// The body of a REST request, unread.
     #[serde(skip)]
     pub body: Option<Bytes>,
+}
+
+/// The first slices of a job.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "DcpFirstSlices")]
+pub enum FirstSlices {
+    /// The slices themselves.
+    Here(Vec<Value>),
+    /// Where they are.
+    Remote {
+        /// URLs, one for each slice.
+        #[serde(rename = "remoteDataSet")]
+        urls: Vec<String>,
+    },
 }
 
 /// A work function.
@@ -213,8 +229,18 @@ fn account_of(body: Option<&[u8]>) -> Option<Value> {
 type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);
 
 fn prepare(order: Order, owner: Address, groups: Vec<u32>, slice_millis: u64) -> Result<Prepared> {
-    let Order { source, language, capabilities, offer, name, description, link, slices, .. } =
-        order;
+    let Order {
+        source,
+        language,
+        capabilities,
+        offer,
+        name,
+        description,
+        link,
+        slices,
+        remote,
+        ..
+    } = order;
     let row = WorkRow {
         number: 0,
         owner,
@@ -230,6 +256,7 @@ fn prepare(order: Order, owner: Address, groups: Vec<u32>, slice_millis: u64) ->
         attempts: ATTEMPTS,
         slice_millis,
         demands: Demands { capabilities, groups },
+        remote,
     };
     Ok((WORK_SOURCES.encoded(&source)?, row, slices))
 }
