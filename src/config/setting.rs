@@ -320,7 +320,7 @@ const CORE: &[Setting] = &[
     Setting {
         key: "max_body",
         kind: Kind::Bytes,
-        doc: "Largest request body or WebSocket message",
+        doc: "Largest request body or WebSocket message; of dcp.* 64 MiB where this is less",
         read: |config, text| {
             let most = bytes(text, 1_024..=u64::from(u32::MAX))?;
             config.max_body_bytes = most.try_into().map_err(|_| "too large".to_owned())?;

@@ -34,7 +34,7 @@ enum Ending {
     Finished,
     /// Its runner could not see it through.
     Failed(String),
-    /// Its job was cancelled.
+    /// Its job was cancelled or held.
     Dropped,
 }
 
@@ -322,7 +322,7 @@ fn end_batch(
         let failure = Failure { number, name, message, alone: true };
         keep_failure(tx, open, &mut batch, &failure, now)?;
     }
-    if matches!(ending, Ending::Dropped) {
+    if matches!(ending, Ending::Dropped) && open.ledger.cancelled {
         open.ledger.release(&mut batch);
         return Ok(());
     }

@@ -37,6 +37,7 @@ const NAMESPACES: &[&[Def]] = &[
     dcp::job_slices::METHODS,
     dcp::job_result::METHODS,
     dcp::job_status::METHODS,
+    dcp::job_hold::METHODS,
     dcp::job_list::METHODS,
     dcp::job_subscribe::METHODS,
     dcp::accounts::METHODS,

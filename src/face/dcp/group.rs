@@ -32,7 +32,6 @@ const SECRET: usize = 1_024;
 /// Runners attach to it, and jobs are deployed to it, by its key and secret. Those that have joined
 /// stay when the secret changes.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpGroupCreateParams")]
 pub struct Create {
     /// The group's key: 1 to 128 bytes.
@@ -105,7 +104,6 @@ impl Method for Create {
 
 /// Lists compute groups by key, without their secrets; the public one is not among them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpGroupListParams")]
 pub struct List {}
 
@@ -144,7 +142,6 @@ impl Method for List {
 ///
 /// Its runners get nothing more of it; jobs that only it could serve wait for ever.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpGroupRemoveParams")]
 pub struct Remove {
     /// The group's key.

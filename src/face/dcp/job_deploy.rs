@@ -35,7 +35,6 @@ pub const METHODS: &[Def] = &[Def::call::<Deploy>()];
 ///
 /// The job is open: it takes slices at any time until it is cancelled.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobDeployParams")]
 pub struct Deploy {
     /// The function, its language or its runtime.

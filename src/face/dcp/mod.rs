@@ -8,6 +8,7 @@ pub mod group;
 pub mod identity;
 mod job_body;
 pub mod job_deploy;
+pub mod job_hold;
 mod job_id;
 pub mod job_list;
 mod job_params;
