@@ -5,6 +5,7 @@
 
 mod apply;
 mod batches;
+mod classes;
 mod delivered;
 mod dispatch;
 mod explain;

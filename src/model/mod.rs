@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod dag;
+pub mod demand;
 pub mod distinct;
 pub mod environment;
 pub mod event;

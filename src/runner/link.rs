@@ -13,11 +13,13 @@ use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
 use crate::access::{Secret, signed_by};
 use crate::client::{self, ByName, Trust, bearer};
 use crate::face::core::auth::{AuthChallenge, GetChallenge, SignIn};
+use crate::face::core::compute_group::JoinGroup;
 use crate::identity::NodeKey;
 
 /// Largest message from the coordinator, bytes.
@@ -75,6 +77,12 @@ pub struct Attach {
     pub script_types: Vec<&'static str>,
     /// How many attempts at once.
     pub slots: u32,
+    /// What it is able to: nested booleans.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub capabilities: Map<String, Value>,
+    /// Compute groups that it serves; none: as the coordinator sees fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<JoinGroup>,
     /// For operators to tell runners apart.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

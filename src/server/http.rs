@@ -81,8 +81,14 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
     }
-    let limit = link.shared.app.config.max_body_bytes;
-    let body = match read(request.into_body(), limit).await {
+    let sizes = &link.shared.sizes;
+    let what = "bytes in a request";
+    let body = match read(request.into_body(), sizes.largest()).await {
+        Ok(body) if sizes.admit(&body) => Ok(body),
+        Ok(_) | Err(Error::Limit { .. }) => Err(sizes.refusal(what)),
+        Err(err) => Err(err),
+    };
+    let body = match body {
         Ok(body) => body,
         Err(err) => {
             let (status, error): (_, ErrorObjectOwned) = (status_of(&err), err.into());

@@ -24,7 +24,6 @@ const PAGE: usize = 10_000;
 
 /// Lists the caller's payment accounts in order of creation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpAccountsListParams")]
 pub struct List {
     /// Credentials, where they are not in the `Authorization` header: its text.
@@ -61,7 +60,6 @@ impl Method for List {
 
 /// Enters a payment account, by its address or its keystore, or renames it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpAccountsAddParams")]
 pub struct Add {
     /// Its address: 40 hexadecimal digits, with or without `0x`.
