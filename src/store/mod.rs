@@ -12,6 +12,7 @@ mod blob;
 mod check;
 mod commit;
 mod core;
+mod disk;
 mod follow;
 mod journal;
 mod key;
@@ -30,6 +31,7 @@ mod segment;
 mod state;
 mod table;
 mod tx;
+mod warm;
 mod watch;
 mod work;
 
