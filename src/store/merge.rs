@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use std::ops::Bound;
 
 use super::batch::{Changes, Value};
+use super::disk::Disk;
 use super::state::Found;
 use super::{KeyBytes, StoreError};
 
@@ -17,8 +18,8 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn new(disk: &sled::Tree, start: Bound<&[u8]>) -> Result<Self, StoreError> {
-        let mut rows = disk.range::<&[u8], _>((start, Bound::Unbounded));
+    pub(super) fn new(disk: &Disk, start: Bound<&[u8]>) -> Result<Self, StoreError> {
+        let mut rows = disk.range(start);
         let next = rows.next().transpose()?;
         Ok(Self { rows, next })
     }
@@ -31,17 +32,18 @@ impl Place {
 /// Rows of several layers in key order; where two have the same key, the upper one counts.
 pub(super) struct Merge<'m> {
     maps: Vec<Peekable<btree_map::Range<'m, KeyBytes, Option<Value>>>>,
-    disk: &'m mut Place,
+    disk: &'m Disk,
+    place: &'m mut Place,
     prefix: &'m [u8],
     /// The key of the last row that was handed out.
     pub(super) last: Option<KeyBytes>,
 }
 
 impl<'m> Merge<'m> {
-    /// `disk` must be at `start` as well.
+    /// The place must be at `start` as well.
     pub(super) fn new(
         maps: &[&'m Changes],
-        disk: &'m mut Place,
+        (disk, place): (&'m Disk, &'m mut Place),
         prefix: &'m KeyBytes,
         start: Bound<&[u8]>,
     ) -> Self {
@@ -52,7 +54,7 @@ impl<'m> Merge<'m> {
         maps.retain_mut(|map| {
             map.peek().is_some_and(|(key, _)| key.as_slice().starts_with(prefix))
         });
-        Self { maps, disk, prefix, last: None }
+        Self { maps, disk, place, prefix, last: None }
     }
 
     /// The next row; one without a value has been removed.
@@ -62,7 +64,7 @@ impl<'m> Merge<'m> {
         }
         let upper =
             self.maps.iter_mut().filter_map(|map| map.peek().map(|(key, _)| key.as_slice()));
-        let lowest = upper.chain(self.disk.next.as_ref().map(|(key, _)| &**key)).min();
+        let lowest = upper.chain(self.place.next.as_ref().map(|(key, _)| &**key)).min();
         let Some(key) = lowest.filter(|key| key.starts_with(self.prefix)) else {
             return Ok(None);
         };
@@ -73,22 +75,24 @@ impl<'m> Merge<'m> {
                 found.get_or_insert_with(|| value.clone().map(Found::Memory));
             }
         }
-        if self.disk.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice())
-            && let Some((_, value)) = self.disk.advance()?
+        if self.place.next.as_ref().is_some_and(|(other, _)| **other == *key.as_slice())
+            && let Some((_, value)) = self.place.advance()?
+            && found.is_none()
         {
-            found.get_or_insert(Some(Found::Disk(value)));
+            found = Some(self.disk.passed(key.as_slice(), value)?);
         }
         self.last = Some(key.clone());
         Ok(Some((key, found.flatten())))
     }
 
     fn next_of_disk(&mut self) -> Result<Option<(KeyBytes, Option<Found>)>, StoreError> {
-        if self.disk.next.as_ref().is_none_or(|(key, _)| !key.starts_with(self.prefix)) {
+        if self.place.next.as_ref().is_none_or(|(key, _)| !key.starts_with(self.prefix)) {
             return Ok(None);
         }
-        let Some((key, value)) = self.disk.advance()? else { return Ok(None) };
+        let Some((key, value)) = self.place.advance()? else { return Ok(None) };
+        let found = self.disk.passed(&key, value)?;
         let key = KeyBytes::from(&*key);
         self.last = Some(key.clone());
-        Ok(Some((key, Some(Found::Disk(value)))))
+        Ok(Some((key, found)))
     }
 }

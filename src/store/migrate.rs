@@ -7,7 +7,7 @@ use std::path::Path;
 use super::StoreError;
 
 /// The version that this program writes.
-const CURRENT: u64 = 2;
+const CURRENT: u64 = 3;
 const FILE: &str = "format";
 
 /// One upgrade; the next version is what it leads to.
@@ -24,6 +24,7 @@ struct Step {
 const STEPS: &[Step] = &[
     // Nothing to do: what older versions wrote is read as it is, but they cannot read the newer.
     Step { name: "events say on whose behalf they happened", from: 1, run: |_| Ok(()) },
+    Step { name: "large rows of the state are kept in parts", from: 2, run: |_| Ok(()) },
 ];
 
 /// Makes `dir` one of the current version.
@@ -123,7 +124,7 @@ mod tests {
         let dir = TempDir::new().unwrap();
         write(dir.path(), CURRENT + 1).unwrap();
         let err = prepare(dir.path()).unwrap_err().to_string();
-        assert_eq!(err, "the data directory has format 3; this version of muster knows up to 2");
+        assert_eq!(err, "the data directory has format 4; this version of muster knows up to 3");
         fs::write(dir.path().join(FILE), "nonsense").unwrap();
         assert!(matches!(prepare(dir.path()), Err(StoreError::Foreign(_))));
         fs::remove_file(dir.path().join(FILE)).unwrap();

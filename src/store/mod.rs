@@ -12,6 +12,7 @@ mod blob;
 mod check;
 mod commit;
 mod core;
+mod disk;
 mod follow;
 mod journal;
 mod key;
@@ -32,6 +33,7 @@ mod segment;
 mod state;
 mod table;
 mod tx;
+mod warm;
 mod watch;
 mod work;
 

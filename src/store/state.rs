@@ -2,8 +2,8 @@
 //!
 //! Committed changes go to an ordered map in memory first, and from there to sled in the
 //! background, where a row that changed three times is written once. Nothing is lost with the
-//! map: until sled has been synced, the journal has it all. Only this file
-//! and [`super::merge`] name sled.
+//! map: until sled has been synced, the journal has it all. Only this file, [`super::disk`],
+//! [`super::warm`] and [`super::merge`] name sled.
 
 use std::fs::{self, File};
 use std::ops::{Bound, Deref};
@@ -13,17 +13,12 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::batch::{Changes, Position, Value};
+use super::disk::{Disk, POSITION};
 use super::merge::{Merge, Place};
 use super::{KeyBytes, StoreError};
 
 /// Rows read under one lock.
 const PAGE: usize = 256;
-/// Rows written to sled at once; its readers wait that long.
-const CHUNK: usize = 128;
-/// Unit in which sled reuses disk space; with smaller ones less of it lies idle.
-const SEGMENT_BYTES: usize = 128 << 10;
-/// The row that says how far the state is; no table has its prefix.
-const POSITION: &[u8] = b"\0position";
 
 /// Sled and the changes in front of it.
 #[derive(Debug)]
@@ -36,13 +31,6 @@ pub(super) struct State {
     stored: Mutex<Position>,
     /// Held by whoever brings changes to sled.
     turn: Mutex<()>,
-}
-
-/// An open sled.
-#[derive(Debug)]
-pub(super) struct Disk {
-    db: sled::Db,
-    rows: sled::Tree,
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +56,8 @@ pub(super) struct Frozen {
 pub(super) enum Found {
     Memory(Value),
     Disk(sled::IVec),
+    /// Put together from parts.
+    Whole(Box<[u8]>),
 }
 
 impl Deref for Found {
@@ -76,6 +66,7 @@ impl Deref for Found {
         match self {
             Self::Memory(value) => value,
             Self::Disk(value) => value,
+            Self::Whole(value) => value,
         }
     }
 }
@@ -155,7 +146,7 @@ impl State {
         }
         // What is not in memory now is in sled, and so is whatever replaces it later.
         drop(layers);
-        Ok(self.disk()?.rows.get(key)?.map(Found::Disk))
+        self.disk()?.get(key.as_slice())
     }
 
     /// Appends the next rows of a walk to `out`, with what `above` puts over them.
@@ -179,12 +170,12 @@ impl State {
         };
         let place = match &mut walk.place {
             Some((moved, place)) if *moved == layers.moved => place,
-            place => &mut place.insert((layers.moved, Place::new(&disk.rows, start)?)).1,
+            place => &mut place.insert((layers.moved, Place::new(&disk, start)?)).1,
         };
         let mut maps = above.to_vec();
         maps.push(&layers.active);
         maps.extend(layers.frozen.as_ref().map(|frozen| &frozen.changes));
-        let mut merge = Merge::new(&maps, place, &walk.prefix, start);
+        let mut merge = Merge::new(&maps, (&disk, place), &walk.prefix, start);
         for _ in 0..limit.min(PAGE) {
             match merge.next()? {
                 Some((key, Some(value))) => out.push((key, value)),
@@ -291,7 +282,7 @@ impl State {
     /// Makes what sled has durable; returns how far that is.
     pub(super) fn sync(&self) -> Result<Position, StoreError> {
         let position = self.stored();
-        self.disk()?.db.flush()?;
+        self.disk()?.flush()?;
         // Sled asks the system to write, but not the disk.
         sync_files(&self.dir).map_err(StoreError::io("syncing the state"))?;
         Ok(position)
@@ -300,13 +291,8 @@ impl State {
     /// As after a crash that lost all that sled had not synced.
     #[cfg(test)]
     pub(super) fn forget_for_test(&self) {
-        let position = encode_position(Position { number: 20, seq: 20 });
         let guard = self.disk.read();
-        let rows = &guard.as_ref().unwrap().rows;
-        rows.insert(POSITION, position).unwrap();
-        for row in rows.iter().keys().skip(21) {
-            rows.remove(row.unwrap()).unwrap();
-        }
+        guard.as_ref().unwrap().lose_for_test(Position { number: 20, seq: 20 }, 21);
     }
 
     /// Opens sled again after it failed, which it does for good.
@@ -331,73 +317,8 @@ impl State {
 
     /// Disk space it takes, bytes.
     pub(super) fn disk_bytes(&self) -> Result<u64, StoreError> {
-        Ok(self.disk()?.db.size_on_disk()?)
+        self.disk()?.bytes()
     }
-}
-
-impl Disk {
-    fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        // Flushing is up to checkpoints; the journal is what makes changes durable.
-        let config = sled::Config::new()
-            .path(dir)
-            .cache_capacity(cache_bytes)
-            .segment_size(SEGMENT_BYTES)
-            .flush_every_ms(None);
-        let mut attempts = 0;
-        let db = loop {
-            match config.open() {
-                Ok(db) => break db,
-                // Its lock can linger for a moment after the last handle is gone.
-                Err(sled::Error::Io(err))
-                    if attempts < 50 && err.to_string().contains("acquire lock") =>
-                {
-                    attempts += 1;
-                    std::thread::sleep(std::time::Duration::from_millis(20));
-                }
-                Err(err) => return Err(err.into()),
-            }
-        };
-        let rows = db.open_tree("rows")?;
-        Ok(Self { db, rows })
-    }
-
-    pub(super) fn write<'r>(
-        &self,
-        rows: impl Iterator<Item = (&'r KeyBytes, Option<&'r [u8]>)>,
-        position: Position,
-    ) -> Result<(), StoreError> {
-        let (mut batch, mut count) = (sled::Batch::default(), 0);
-        for (key, value) in rows {
-            match value {
-                Some(value) => batch.insert(key.as_slice(), value),
-                None => batch.remove(key.as_slice()),
-            }
-            count += 1;
-            if count == CHUNK {
-                self.rows.apply_batch(std::mem::take(&mut batch))?;
-                count = 0;
-            }
-        }
-        batch.insert(POSITION, encode_position(position));
-        Ok(self.rows.apply_batch(batch)?)
-    }
-
-    fn position(&self) -> Result<Position, StoreError> {
-        let Some(bytes) = self.rows.get(POSITION)? else { return Ok(Position::default()) };
-        let mut rest: &[u8] = &bytes;
-        let number = super::batch::take_u64(&mut rest);
-        let seq = super::batch::take_u64(&mut rest);
-        match (number, seq) {
-            (Some(number), Some(seq)) => Ok(Position { number, seq }),
-            _ => Err(StoreError::Key("position")),
-        }
-    }
-}
-
-fn encode_position(position: Position) -> Vec<u8> {
-    let mut out = position.number.to_le_bytes().to_vec();
-    out.extend_from_slice(&position.seq.to_le_bytes());
-    out
 }
 
 fn sync_files(dir: &Path) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! The store as a whole.
 
 mod archive;
+mod disk;
 mod full;
 mod measure;
 mod segment;
