@@ -24,7 +24,7 @@ impl Sizes {
         let usual = config.max_body_bytes;
         let mut of = HashMap::new();
         for spec in methods.iter().map(|entry| &entry.def.spec) {
-            let most = spec.style.and_then(|style| style.max_body_bytes);
+            let most = spec.style.map(|style| (style.max_body_bytes)(config));
             if let Some(most) = most.filter(|most| *most > usual) {
                 of.insert(Cow::Borrowed(spec.name), most);
                 of.insert(Cow::Owned(codegen_name(spec.name)), most);

@@ -9,7 +9,7 @@ use super::registration::{Limits, Outcome, Registration, Slot};
 use crate::app::Cx;
 use crate::face::adv::refusal::{of_error, rate_limited};
 use crate::face::adv::{CATALOGUE_STYLE, Rejection};
-use crate::face::core::aside::computed_aside;
+use crate::face::core::aside;
 use crate::identity::public::is_node_id;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::{Code, Error, Result};
@@ -103,7 +103,7 @@ impl Method for Put {
 async fn register(cx: &Cx, mut slot: Slot, body: Bytes) -> Result<Receipt> {
     let app = &cx.app;
     let shared = std::sync::Arc::clone(app);
-    let checked = computed_aside(body.len(), move || {
+    let checked = aside::checked(body.len(), move || {
         let now = (shared.now)();
         let read = Registration::read(&body, &mut slot, now, &shared.config.directory);
         Ok((read, slot.node_id))

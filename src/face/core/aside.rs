@@ -40,15 +40,21 @@ pub(in crate::face) async fn far_aside<T: Send + 'static>(
     run(&WHOLES, read).await
 }
 
-/// Runs what needs a processor, and little else, for a text of `bytes`, such as the check of a
-/// signature.
-///
-/// A short one is done with in less time than it takes to hand it to another thread and back.
+/// Runs what needs a processor, and little else.
 pub(in crate::face) async fn computed_aside<T: Send + 'static>(
-    bytes: usize,
     compute: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    if bytes <= SHORT { compute() } else { run(&COMPUTATIONS, compute).await }
+    run(&COMPUTATIONS, compute).await
+}
+
+/// Checks a signed text of this many bytes.
+///
+/// A short one is done with in less time than it takes to hand it to another thread and back.
+pub(in crate::face) async fn checked<T: Send + 'static>(
+    bytes: usize,
+    check: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if bytes <= SHORT { check() } else { computed_aside(check).await }
 }
 
 async fn run<T: Send + 'static>(
