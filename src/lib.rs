@@ -9,6 +9,7 @@
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
 //! - [`limiter`]: how often somebody may do something
+//! - `alarm`: what a task waits for besides its work
 //! - [`access`]: credentials, and whose they are
 //! - [`config`], [`app`]: what a running coordinator is told and what it holds
 //! - [`method`]: what a method is, and what is read off it
@@ -19,6 +20,7 @@
 //! - [`cli`]: the command line
 
 pub mod access;
+mod alarm;
 pub mod app;
 pub mod bench;
 pub mod cli;
