@@ -11,8 +11,8 @@ use hyper::HeaderMap;
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
@@ -256,9 +256,43 @@ impl Link for WebSocket {
 fn lost(err: WireError) -> LinkError {
     match err {
         WireError::Call(err) => {
-            let reason = err.data().map(|data| format!(": {data}")).unwrap_or_default();
+            let reason = err.data().and_then(|data| reason(data.get()));
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             LinkError::Refused { code: err.code(), message: format!("{}{reason}", err.message()) }
         }
         other => LinkError::Lost(other.to_string()),
+    }
+}
+
+/// What the data of an error says in words.
+fn reason(data: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Data {
+        field: Option<String>,
+        reason: String,
+    }
+    let Data { field, reason } = serde_json::from_str(data).ok()?;
+    Some(match field.filter(|field| !field.is_empty()) {
+        Some(field) => format!("{field}: {reason}"),
+        None => reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_words() {
+        let said = |data| reason(data).unwrap_or_default();
+        assert_eq!(
+            said(r#"{"kind":"runner","reason":"runner 1/7 not found"}"#),
+            "runner 1/7 not found"
+        );
+        assert_eq!(
+            said(r#"{"field":"slots","reason":"must be 1 to 1024"}"#),
+            "slots: must be 1 to 1024"
+        );
+        assert_eq!(said(r#"{"incident":"x"}"#), "");
     }
 }

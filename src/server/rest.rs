@@ -277,7 +277,7 @@ pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String>
 fn pair_of_query(pair: &str) -> Result<(Cow<'_, str>, Cow<'_, str>)> {
     let decoded = |text: &str| {
         let text = text.replace('+', " ");
-        percent_decoded(&text).map(std::borrow::Cow::into_owned)
+        percent_decoded(&text).map(Cow::into_owned)
     };
     let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
     let name = decoded(name).ok_or_else(|| Error::params("", "the query is malformed"))?;
