@@ -9,6 +9,7 @@
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
 //! - [`limiter`]: how often somebody may do something
+//! - `alarm`: what a task waits for besides its work
 //! - [`access`]: credentials, and whose they are
 //! - [`config`]: what a coordinator is told
 //! - [`outbound`]: requests to other machines
@@ -21,6 +22,7 @@
 //! - [`cli`]: the command line
 
 pub mod access;
+mod alarm;
 pub mod app;
 pub mod bench;
 pub mod cli;

@@ -195,7 +195,7 @@ async fn publish(cx: &Cx, slot: Slot, body: Bytes, told: &mut Option<String>) ->
         return Err(Rejection::from(Reason::NodeIdMalformed).error(None));
     }
     let (mut slot, shared) = (told.clone(), std::sync::Arc::clone(app));
-    let checked = computed_aside(move || {
+    let checked = computed_aside(body.len(), move || {
         let rules = &shared.config.directory;
         let outcome = Statement::read(&body, &mut slot, rules)
             .and_then(|statement| statement.check_time((shared.now)(), rules).map(|()| statement))

@@ -103,7 +103,7 @@ impl Method for Put {
 async fn register(cx: &Cx, mut slot: Slot, body: Bytes) -> Result<Receipt> {
     let app = &cx.app;
     let shared = std::sync::Arc::clone(app);
-    let checked = computed_aside(move || {
+    let checked = computed_aside(body.len(), move || {
         let now = (shared.now)();
         let read = Registration::read(&body, &mut slot, now, &shared.config.directory);
         Ok((read, slot.node_id))

@@ -112,7 +112,7 @@ async fn revoke(
     body: Bytes,
 ) -> Result<Receipt> {
     let (shared, text) = (std::sync::Arc::clone(app), body.clone());
-    let checked = computed_aside(move || Ok(read(&text, family, &shared)));
+    let checked = computed_aside(text.len(), move || Ok(read(&text, family, &shared)));
     let revocation = checked.await?.map_err(|rejection| rejection.error(None))?;
     if let Err(wait) = app.directory.budgets.check(revocation.signer.as_bytes()) {
         return Err(rate_limited(None, wait).into());
