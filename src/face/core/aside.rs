@@ -48,7 +48,14 @@ pub(in crate::face) async fn computed_aside<T: Send + 'static>(
     bytes: usize,
     compute: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    if bytes <= SHORT { compute() } else { run(&COMPUTATIONS, compute).await }
+    if bytes <= SHORT { compute() } else { slowly_computed_aside(compute).await }
+}
+
+/// The same for what takes long however short it is, such as a key derived from a secret.
+pub(in crate::face) async fn slowly_computed_aside<T: Send + 'static>(
+    compute: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    run(&COMPUTATIONS, compute).await
 }
 
 async fn run<T: Send + 'static>(

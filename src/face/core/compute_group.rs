@@ -5,7 +5,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aside::computed_aside;
+use super::aside::slowly_computed_aside;
 use crate::access::{JoinProof, Secret};
 use crate::app::App;
 use crate::model::demand::PUBLIC;
@@ -70,7 +70,7 @@ pub(in crate::face) async fn join(
     }
     if !proofs.is_empty() {
         let fit = move || Ok(proofs.iter().all(|(proof, secret)| proof.fits(secret)));
-        if !computed_aside(fit).await.map_err(NotJoined::Failed)? {
+        if !slowly_computed_aside(fit).await.map_err(NotJoined::Failed)? {
             return Err(NotJoined::Wrong);
         }
     }

@@ -11,7 +11,7 @@ use super::style::STYLE;
 use crate::access::{JoinProof, Kind};
 use crate::app::Cx;
 use crate::engine::Turn;
-use crate::face::core::aside::{aside, computed_aside};
+use crate::face::core::aside::{aside, slowly_computed_aside};
 use crate::face::core::compute_group::PUBLIC_KEY;
 use crate::method::{Access, Def, Method, Spec};
 use crate::model::Millis;
@@ -78,7 +78,8 @@ impl Method for Create {
         };
         let secret = join_secret.as_ref().or(made.as_ref()).map_or("", |secret| &**secret);
         let secret = crate::access::Secret::new(secret);
-        let JoinProof { salt, derived } = computed_aside(move || JoinProof::of(&secret)).await?;
+        let JoinProof { salt, derived } =
+            slowly_computed_aside(move || JoinProof::of(&secret)).await?;
         let key = join_key.clone();
         let change = move |turn: &mut Turn<'_>| {
             let known = turn.page(COMPUTE_GROUPS, &(), None, MOST)?;
