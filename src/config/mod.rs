@@ -91,7 +91,7 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Bound on a graceful stop.
     pub drain_timeout: Duration,
-    /// What the compute face reaches beyond this machine.
+    /// What the compute face may do that not every operator wants.
     pub compute: Compute,
     /// What the directory accepts and keeps.
     pub directory: Directory,

@@ -73,6 +73,11 @@ impl Turn<'_> {
         if open.ledger.given < open.remote || (open.remote > 0 && open.ledger.again > 0) {
             most = most.min(FETCHED);
         }
+        let most = open.afford(&self.tx, most)?;
+        if most == 0 {
+            // It goes on when what is under way has ended, or there is credit again.
+            return if open.ledger.unpaid { self.keep_work(work) } else { Ok(()) };
+        }
         let mut batch = Batch::default();
         if open.ledger.again > 0 {
             take_again(&mut self.tx, open, &mut batch, most)?;
@@ -112,13 +117,14 @@ impl Turn<'_> {
         }
         let Some(open) = self.memory.works.get_mut(&work) else { return Ok(()) };
         let Some(mut batch) = open.batches.remove(&number) else { return Ok(()) };
-        let before = batch.settled;
+        let (before, completed) = (batch.settled, open.ledger.completed);
         for run in &delivered.runs {
             keep_results(&mut self.tx, open, &mut batch, run, now)?;
         }
         for failure in &delivered.failures {
             keep_failure(&mut self.tx, open, &mut batch, failure, now)?;
         }
+        open.charge(&mut self.tx, open.ledger.completed - completed)?;
         open.pace.learn(batch.settled - before, delivered.seconds);
         let micros = std::time::Duration::try_from_secs_f64(delivered.seconds);
         let micros = micros.map_or(0, |spent| u64::try_from(spent.as_micros()).unwrap_or_default());

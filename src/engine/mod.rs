@@ -6,6 +6,7 @@
 mod apply;
 mod batches;
 mod classes;
+mod credits;
 mod delivered;
 mod dispatch;
 mod explain;

@@ -36,6 +36,9 @@ pub(super) struct OpenWork {
     pub(super) slice_millis: u64,
     /// Its slices up to this number have to be fetched.
     pub(super) remote: u64,
+    /// Who pays, and how much for a finished slice, millionths.
+    pub(super) account: Address,
+    pub(super) price: u64,
     pub(super) ledger: Ledger,
     pub(super) pace: Pace,
     /// Batches that have not ended, by number.
@@ -61,6 +64,8 @@ impl OpenWork {
             attempts: row.attempts.max(1),
             slice_millis: row.slice_millis,
             remote: row.remote,
+            account: row.account,
+            price: row.price,
             ledger: run.ledger,
             pace: Pace::default(),
             batches: FxHashMap::default(),
@@ -197,6 +202,7 @@ impl Turn<'_> {
             open.ledger.input_bytes = open.ledger.input_bytes.saturating_add(slices.bytes);
             let what = WorkEvent::Slices { added: slices.count, total: last };
             open.record(&mut self.tx, self.now, what)?;
+            open.afford(&self.tx, 1)?;
         }
         self.keep_work(number)
     }
@@ -292,6 +298,7 @@ impl Turn<'_> {
     pub(super) fn keep_work(&mut self, number: u32) -> Result<()> {
         let now = self.now;
         let Some(open) = self.memory.works.get_mut(&number) else { return Ok(()) };
+        open.ledger.unpaid &= !open.ledger.is_settled();
         let now_is = open.ledger.status();
         if now_is != open.told.0 || open.ledger.seq == 0 {
             let reason = open.ledger.reason.clone().filter(|_| open.ledger.cancelled);

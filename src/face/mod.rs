@@ -41,6 +41,7 @@ const NAMESPACES: &[&[Def]] = &[
     dcp::job_list::METHODS,
     dcp::job_subscribe::METHODS,
     dcp::accounts::METHODS,
+    dcp::accounts_credit::METHODS,
     dcp::api_key::METHODS,
     dcp::identity::METHODS,
     dcp::group::METHODS,

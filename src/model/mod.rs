@@ -1,6 +1,7 @@
 //! What things are and how they change: no I/O, no clock, no randomness.
 
 pub mod address;
+pub mod credit;
 pub mod dag;
 pub mod demand;
 pub mod distinct;

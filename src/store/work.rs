@@ -56,6 +56,9 @@ pub struct WorkRow {
     /// Its slices up to this number are URLs of what they are.
     #[cbor(n(14), default)]
     pub remote: u64,
+    /// What a finished slice costs, millionths; 0 where nothing is charged.
+    #[cbor(n(15), default)]
+    pub price: u64,
 }
 
 /// The function of an open job, and what is said once about all its slices.

@@ -13,6 +13,7 @@ mod calls;
 mod capabilities;
 mod cli;
 mod context;
+mod dcp_credits;
 mod dcp_events;
 mod dcp_groups;
 mod dcp_hold;

@@ -13,6 +13,7 @@ use super::style::STYLE;
 use crate::app::Cx;
 use crate::face::core::aside::aside;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
+use crate::model::credit::Credit;
 use crate::store::ACCOUNTS;
 use crate::{Code, Result};
 
@@ -44,8 +45,8 @@ impl Method for List {
         aside(move || {
             let rows = cx.app.store.page(ACCOUNTS, &owner, None, PAGE)?;
             let view = |((_, number), row): ((_, u32), _)| {
-                let crate::store::AccountRow { name, address, .. } = row;
-                AccountView::new(Account { address, name, number })
+                let crate::store::AccountRow { name, address, balance, .. } = row;
+                AccountView::new(Account { address, name, number, balance: Credit(balance) })
             };
             Ok(rows.into_iter().map(view).collect())
         })
@@ -140,14 +141,15 @@ pub struct AccountView {
     pub name: String,
     /// Its address: `0x` and 40 lower-case hexadecimal digits.
     pub address: String,
-    /// What is on it, a decimal number as text; there is no bank behind this, so it stays `0`.
+    /// What is on it, a decimal number as text; there is no bank behind this: only operators and
+    /// finished slices change it.
     pub balance: String,
 }
 
 impl AccountView {
     /// The object of an account.
     pub fn new(account: Account) -> Self {
-        let Account { address, name, number: _ } = account;
-        Self { name, address: address.to_string(), balance: "0".to_owned() }
+        let Account { address, name, number: _, balance } = account;
+        Self { name, address: address.to_string(), balance: balance.to_string() }
     }
 }

@@ -14,6 +14,8 @@ use crate::runner::functions::check_function;
 use crate::store::WorkSourceRow;
 use crate::{Error, Result};
 
+/// The offer of whatever the market asks.
+pub(super) const MARKET: &str = "MARKET_VALUE";
 /// What a job is called that nobody named.
 const NAME: &str = "Ad-hoc job";
 
@@ -326,7 +328,6 @@ fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> (Strin
 }
 
 fn offer(offer: Option<&Value>, problems: &mut Problems) -> String {
-    const MARKET: &str = "MARKET_VALUE";
     let decimal = |text: &str| {
         let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::account;
 use super::account_param::AccountParam;
 use super::identity::identity;
-use super::job_body::{self, Order, Problems};
+use super::job_body::{self, MARKET, Order, Problems};
 use super::refuse;
 use super::secret::Secret;
 use super::style::STYLE;
@@ -22,6 +22,7 @@ use crate::face::core::aside::aside;
 use crate::face::core::compute_group::{JoinGroup, NotJoined, join};
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::model::address::Address;
+use crate::model::credit::millionths;
 use crate::model::demand::{Demands, PUBLIC};
 use crate::model::slices::PUBLIC_GROUP;
 use crate::model::work::ATTEMPTS;
@@ -165,11 +166,12 @@ impl Method for Deploy {
         let id = random_id()?;
         let limit = u64::try_from(cx.app.config.slice_timeout.as_millis()).unwrap_or(u64::MAX);
         let hooks = std::mem::take(&mut order.hooks);
+        let price = price(&cx.app.config.compute, &order.offer);
         let (source, row, slices) = prepare(order, owner, groups, limit)?;
         let strict = cx.app.config.strict_accounts;
         let change = move |turn: &mut Turn<'_>| {
             let account = account::enter(turn, owner, &payer, strict)?.address;
-            let row = WorkRow { account, ..row };
+            let row = WorkRow { account, price, ..row };
             for (place, url) in (0..).zip(hooks) {
                 turn.put(WEBHOOKS, &(id, place), &WebhookRow { url, ..WebhookRow::default() })?;
             }
@@ -205,6 +207,15 @@ fn read(params: &Deploy, allowed: &Compute) -> Result<(Option<Order>, Problems)>
         problems.note(read.and_then(|account| account.check_form()))?;
     }
     Ok((order, problems))
+}
+
+/// What a finished slice costs, millionths.
+fn price(compute: &Compute, offer: &str) -> u64 {
+    match offer {
+        _ if !compute.credits => 0,
+        MARKET => compute.market_value,
+        offer => millionths(offer).unwrap_or(u64::MAX),
+    }
 }
 
 /// The numbers of the compute groups that a job names.
@@ -256,6 +267,7 @@ fn prepare(order: Order, owner: Address, groups: Vec<u32>, slice_millis: u64) ->
         slice_millis,
         demands: Demands { capabilities, groups },
         remote,
+        price: 0,
     };
     Ok((WORK_SOURCES.encoded(&source)?, row, slices))
 }

@@ -3,6 +3,7 @@
 pub mod account;
 pub mod account_param;
 pub mod accounts;
+pub mod accounts_credit;
 pub mod api_key;
 pub mod group;
 pub mod identity;

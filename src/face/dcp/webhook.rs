@@ -39,10 +39,7 @@ pub(super) fn permitted(field: &str, url: &str, allowed: &Origins) -> Result<Url
     if allowed.contain(read.origin()) {
         return Ok(read);
     }
-    Err(format!(
-        "{field}: this server sends nothing to {} and fetches nothing from there",
-        read.origin()
-    ))
+    Err(format!("{field}: {} is not among the origins that this server allows", read.origin()))
 }
 
 #[cfg(test)]
