@@ -29,6 +29,7 @@ mod turn;
 mod version;
 mod works;
 mod works_load;
+mod works_stop;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// The contexts that are compute groups: runners attach to them as to any other, and no client
-/// can create one of them. Not the highest ids, which clients are likelier to choose.
+/// Contexts that are set aside for the compute face: runners attach to them as to any other, and no
+/// client can create one of them. Not the highest ids, which clients are likelier to choose.
 pub const GROUPS: std::ops::RangeInclusive<u32> = u32::MAX - 511..=u32::MAX - 256;
-/// The group that is open to all.
+/// The one of them whose runners serve open jobs, whatever compute groups they have joined.
 pub const PUBLIC_GROUP: u32 = *GROUPS.end();
 
-/// Whether the context is a compute group.
+/// Whether the context is set aside for the compute face.
 pub const fn is_group(context: u32) -> bool {
     *GROUPS.start() <= context && context <= *GROUPS.end()
 }

@@ -1,16 +1,15 @@
 //! The body of a deploy: read leniently, and everything that is wrong with it said at once.
 
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 
-use super::{refuse, refuse_each, slice_texts, webhook};
+use super::{job_function, refuse, refuse_each, slice_texts, webhook};
 use crate::config::Compute;
 use crate::engine::Slices;
 use crate::face::core::compute_group::{JoinGroup, MOST_JOINED};
 use crate::model::demand::demanded;
 use crate::model::slices::FunctionLanguage;
-use crate::runner::functions::check_function;
 use crate::store::WorkSourceRow;
 use crate::{Error, Result};
 
@@ -110,7 +109,7 @@ pub(super) fn read(
     let body: Body<'_> = serde_json::from_str(text).map_err(|err| {
         refuse(400, format!("the body must be a JSON object: {}", super::job_params::shape(&err)))
     })?;
-    let work = function(body.work.as_ref(), problems);
+    let work = job_function::read(body.work.as_ref(), problems);
     let slices = problems.note(slices(body.slices, allowed))?;
     let args =
         array("args", given_text(body.args).or_else(|| given_text(body.arguments)), problems);
@@ -152,113 +151,6 @@ fn given(member: &Option<Value>) -> Option<&Value> {
 
 fn given_text(member: Option<&RawValue>) -> Option<&RawValue> {
     member.filter(|text| text.get() != "null")
-}
-
-fn function(work: Option<&Value>, problems: &mut Problems) -> Option<(String, FunctionLanguage)> {
-    let Some(work) = work.filter(|work| !work.is_null()) else {
-        problems.add("work: required");
-        return None;
-    };
-    let Some(work) = work.as_object() else {
-        problems.add("work: must be an object");
-        return None;
-    };
-    let language = language(work, problems);
-    let source = match work.get("function") {
-        None | Some(Value::Null) => {
-            problems.add("work.function: required");
-            return None;
-        }
-        Some(Value::String(source)) => bare(source),
-        Some(_) => {
-            problems.add("work.function: must be text");
-            return None;
-        }
-    };
-    if source.is_empty() {
-        problems.add("work.function: must not be empty");
-        return None;
-    }
-    let language = language?;
-    match check_function(language, source) {
-        Ok(()) => Some((source.to_owned(), language)),
-        Err(err) => {
-            problems.add(format!("work.function: {err}"));
-            None
-        }
-    }
-}
-
-/// A source without white space around it and semicolons at its end.
-fn bare(source: &str) -> &str {
-    source.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
-}
-
-fn language(work: &Map<String, Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
-    use FunctionLanguage::{JavaScript, Python};
-    let before = problems.messages.len();
-    let said = match work.get("language") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(word)) => match word.trim().to_ascii_lowercase().as_str() {
-            "js" | "javascript" | "" => Some(JavaScript),
-            "py" | "python" => Some(Python),
-            "ts" | "typescript" | "r" => {
-                problems.add(format!("work.language: this server has no runners for `{word}`"));
-                None
-            }
-            _ => {
-                problems.add(format!("work.language: `{word}` is not known"));
-                None
-            }
-        },
-        Some(_) => {
-            problems.add("work.language: must be text");
-            None
-        }
-    };
-    let runtime = runtime(work.get("runtime"), problems);
-    if problems.messages.len() > before {
-        return None;
-    }
-    match (said, runtime) {
-        (Some(said), Some(runtime)) if said != runtime => {
-            problems.add("work: the language and the runtime do not agree");
-            None
-        }
-        (said, runtime) => Some(said.or(runtime).unwrap_or(JavaScript)),
-    }
-}
-
-fn runtime(runtime: Option<&Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
-    let members = match runtime {
-        None | Some(Value::Null) => return None,
-        Some(Value::Object(members)) => members,
-        Some(_) => {
-            problems.add("work.runtime: must be an object");
-            return None;
-        }
-    };
-    if members.get("version").is_some_and(|version| !version.is_string() && !version.is_null()) {
-        problems.add("work.runtime.version: must be text");
-    }
-    if members.get("custom").is_some_and(|custom| !custom.is_boolean() && !custom.is_null()) {
-        problems.add("work.runtime.custom: must be true or false");
-    }
-    match members.get("name") {
-        None | Some(Value::Null) => None,
-        Some(Value::String(name)) => match name.as_str() {
-            "map-basic" => Some(FunctionLanguage::JavaScript),
-            "pyodide" => Some(FunctionLanguage::Python),
-            _ => {
-                problems.add(format!("work.runtime.name: this server has no runners for `{name}`"));
-                None
-            }
-        },
-        Some(_) => {
-            problems.add("work.runtime.name: must be text");
-            None
-        }
-    }
 }
 
 /// The slices, and how many of them are URLs of what they are.

@@ -9,6 +9,7 @@ pub mod group;
 pub mod identity;
 mod job_body;
 pub mod job_deploy;
+mod job_function;
 pub mod job_hold;
 mod job_id;
 pub mod job_list;

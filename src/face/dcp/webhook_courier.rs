@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::webhook_delivery::{Ended, Key, turn};
 use crate::Result;
@@ -24,6 +24,8 @@ const TURNS: usize = 16;
 const KNOWN: usize = 100_000;
 /// Pauses of one that fails: 1 second, doubled up to a minute.
 const PAUSES: Policy = Policy { retries: 0, base: 1_000, cap: 60_000, losses: 0 };
+/// For turns to end when the coordinator stops.
+const LAST_TURNS: Duration = Duration::from_secs(2);
 /// How often it is looked whether a pause is over.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -67,6 +69,9 @@ pub async fn run(app: Arc<App>) {
         () = courier.work() => {}
         _ = stopping.wait_for(|stopping| *stopping) => {}
     }
+    // What is taken now, and noted, is not sent again after the next start.
+    let ended = async { while courier.turns.join_next().await.is_some() {} };
+    let _ = timeout(LAST_TURNS, ended).await;
 }
 
 impl Courier {
