@@ -14,6 +14,7 @@ use crate::engine::Engine;
 use crate::identity::NodeKey;
 use crate::limiter::Limiter;
 use crate::model::Millis;
+use crate::outbound::Outbound;
 use crate::store::{Options, Store};
 use crate::telemetry::Metrics;
 
@@ -38,6 +39,8 @@ pub struct App {
     pub addresses: OnceLock<(SocketAddr, SocketAddr)>,
     /// This node's key.
     pub node: NodeKey,
+    /// For requests to other machines.
+    pub outbound: Outbound,
     /// What the directory keeps in memory.
     pub directory: Directory,
     /// Turns true when a graceful stop begins.
@@ -82,6 +85,7 @@ impl App {
             metrics,
             addresses: OnceLock::new(),
             node,
+            outbound: Outbound::default(),
             directory,
             stopping: watch::Sender::new(false),
         }))

@@ -132,10 +132,12 @@ pub enum Error {
         /// The most that is allowed.
         limit: u64,
     },
-    /// The caller calls more often than it may.
-    #[error("calls per second: at most {limit}")]
+    /// The caller does something more often than it may.
+    #[error("{what}: at most {limit}")]
     TooOften {
-        /// Calls per second that it may make.
+        /// What was counted.
+        what: &'static str,
+        /// How many of it there may be.
         limit: u32,
         /// How long until it may call again.
         wait: Duration,
@@ -266,7 +268,7 @@ impl Error {
             }
             Self::Conflict { state, reason } => json!({ "state": state, "reason": reason }),
             Self::Limit { limit, .. } => json!({ "limit": limit, "reason": self.to_string() }),
-            Self::TooOften { limit, wait } => json!({
+            Self::TooOften { limit, wait, .. } => json!({
                 "limit": limit,
                 "retry_after_ms": u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1),
                 "reason": self.to_string(),

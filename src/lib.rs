@@ -9,8 +9,11 @@
 //! - [`engine`]: the one thread that changes anything
 //! - [`telemetry`]: logs and metrics
 //! - [`limiter`]: how often somebody may do something
+//! - `alarm`: what a task waits for besides its work
 //! - [`access`]: credentials, and whose they are
-//! - [`config`], [`app`]: what a running coordinator is told and what it holds
+//! - [`config`]: what a coordinator is told
+//! - [`outbound`]: requests to other machines
+//! - [`app`]: what a running coordinator holds
 //! - [`method`]: what a method is, and what is read off it
 //! - [`face`]: the methods, one folder per mirrored system
 //! - [`server`], [`client`]: the edges
@@ -19,6 +22,7 @@
 //! - [`cli`]: the command line
 
 pub mod access;
+mod alarm;
 pub mod app;
 pub mod bench;
 pub mod cli;
@@ -31,6 +35,7 @@ pub mod identity;
 pub mod limiter;
 pub mod method;
 pub mod model;
+pub mod outbound;
 pub mod runner;
 pub mod server;
 pub mod store;

@@ -119,6 +119,8 @@ pub struct Metrics {
     pub handshakes_failed: Counter,
     /// Calls that were refused because their caller calls too often.
     pub calls_limited: Counter,
+    /// Results that were sent to web hooks, by outcome; see [`Metrics::hooked`].
+    webhook_results: Family<Label, Counter>,
 }
 
 /// The metrics of one method, found once.
@@ -160,6 +162,7 @@ impl Default for Metrics {
             connections_refused: Counter::default(),
             handshakes_failed: Counter::default(),
             calls_limited: Counter::default(),
+            webhook_results: Family::default(),
         };
         metrics.register();
         metrics
@@ -226,6 +229,11 @@ impl Metrics {
             "Calls refused because their caller calls too often",
             self.calls_limited.clone(),
         );
+        into.register(
+            "webhook_results",
+            "Results sent to web hooks, by outcome of the attempt",
+            self.webhook_results.clone(),
+        );
     }
 
     /// Prepares the metrics of every method, in the order of the table.
@@ -265,6 +273,14 @@ impl Metrics {
     /// The gauge of tasks in a state, to be kept by whoever counts them.
     pub fn tasks(&self, state: &'static str) -> Gauge {
         self.tasks.get_or_create_owned(&[("state", state)])
+    }
+
+    /// Counts results that were to go to a web hook: `sent`, `failed` (tried again later) or
+    /// `lost` (given up).
+    pub fn hooked(&self, outcome: &'static str, count: u64) {
+        if count > 0 {
+            self.webhook_results.get_or_create(&[("outcome", outcome)]).inc_by(count);
+        }
     }
 
     /// The gauge of bytes on disk of a part, such as `journal` or `state`.

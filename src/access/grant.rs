@@ -1,6 +1,7 @@
 //! What a caller has shown, and for how long it counts.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -50,6 +51,8 @@ pub struct Grant {
     pub(super) who: Arc<str>,
     /// The means with the name.
     pub(super) with: Arc<str>,
+    /// Looked at with every event that is sent; `ended` is for whoever waits.
+    over: AtomicBool,
     ended: watch::Sender<bool>,
 }
 
@@ -75,17 +78,19 @@ impl Grant {
             key,
             who: super::path_of(caller),
             with: with.into(),
+            over: AtomicBool::new(false),
             ended: watch::Sender::new(false),
         })
     }
 
     /// Whether it counts.
     pub fn is_good(&self, now: Millis) -> bool {
-        !*self.ended.borrow() && self.expires_at.is_none_or(|end| now < end)
+        !self.over.load(Ordering::Acquire) && self.expires_at.is_none_or(|end| now < end)
     }
 
     /// Ends it.
     pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
         self.ended.send_replace(true);
     }
 

@@ -1,6 +1,7 @@
 //! Who is calling: secrets, signatures, roles, and what is remembered of those who were refused.
 //!
 //! - [`secret`]: texts that prove who somebody is, and the digests that are kept of them
+//! - [`join`]: secrets of compute groups
 //! - [`keyring`]: every valid secret, in memory
 //! - [`grant`]: what a caller has shown, and for how long it counts
 //! - [`visitor`]: who is at the other end of a connection or sent a request
@@ -11,6 +12,7 @@
 
 mod challenge;
 mod grant;
+mod join;
 mod keyring;
 pub mod principal;
 mod proof;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 
 pub use challenge::{Challenge, Challenges};
 pub use grant::{Grant, Means};
+pub use join::JoinProof;
 pub use keyring::{Keyring, short};
 pub use proof::{SIGN_IN, key_of, signed_by, signing_key, signs};
 pub use refusals::{REFUSED, Refusals};
@@ -80,9 +83,9 @@ impl Keeper {
     /// [`Error::TooOften`] when there were too many of late.
     pub fn failed(&self, from: Option<IpAddr>) -> Result<()> {
         let Some(from) = from else { return Ok(()) };
-        let limit = FAILURES.0.get();
+        let (what, limit) = ("wrong credentials per second", FAILURES.0.get());
         let taken = self.failures.check(&from.to_canonical());
-        taken.map_err(|wait| Error::TooOften { limit, wait })
+        taken.map_err(|wait| Error::TooOften { what, limit, wait })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Keys and signatures of those who sign in.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 use crate::identity::{NodeKey, PublicKey, signature};
@@ -9,19 +11,30 @@ use crate::model::address::hex_bytes;
 /// key is one of a sign-in.
 pub const SIGN_IN: &str = "muster-sign-in.v1";
 
-/// The ed25519 key that a text stands for: 64 hexadecimal digits, or `did:key:z6Mk…`.
+/// The ed25519 key that a text stands for: 64 hexadecimal digits, base64 of either alphabet,
+/// `z6Mk…`, `did:key:z6Mk…` or `node:did:key:z6Mk…`. No text is read in two ways: their lengths
+/// differ.
 pub fn key_of(text: &str) -> Option<PublicKey> {
-    if text.starts_with("did:key:") {
-        return PublicKey::from_text(text).ok();
+    match hex_bytes(text).or_else(|| base64_bytes(text)) {
+        Some(bytes) => PublicKey::from_bytes(&bytes).ok(),
+        None => PublicKey::from_text(text).ok(),
     }
-    PublicKey::from_bytes(&hex_bytes(text)?).ok()
 }
 
-/// Whether the signature, in hexadecimal or base64url, is the key's, of the challenge.
+/// Whether the signature, in hexadecimal or base64 of either alphabet, is the key's, of the
+/// challenge.
 pub fn signs(key: &PublicKey, challenge: &str, signature: &str) -> bool {
-    let bytes = hex_bytes(signature)
-        .or_else(|| signature::from_text(signature.strip_suffix("==").unwrap_or(signature)));
+    let bytes = hex_bytes(signature).or_else(|| base64_bytes(signature));
     bytes.is_some_and(|bytes| key.verifies(&signed_text(challenge), &bytes))
+}
+
+/// What base64 of either alphabet stands for, padded or not, where it is so many bytes.
+fn base64_bytes<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let bare = text.trim_end_matches('=');
+    // The decoders take neither padding nor spare bits that are set.
+    let bytes = URL_SAFE_NO_PAD.decode(bare).or_else(|_| STANDARD_NO_PAD.decode(bare)).ok()?;
+    let padded = text.len() == bare.len() || text.len() == N.div_ceil(3) * 4;
+    bytes.try_into().ok().filter(|_| padded)
 }
 
 /// The signature of a challenge, in base64url.
@@ -53,7 +66,9 @@ mod tests {
         let public = key_of(&hex(key.public().as_bytes())).unwrap();
         let text = signed_by(&key, "abc");
         let hex = hex(&signature::from_text(&text).unwrap());
-        for spelling in [&text, &format!("{text}=="), &hex, &hex.to_uppercase()] {
+        let standard = text.replace('-', "+").replace('_', "/");
+        let (padded, upper) = (format!("{standard}=="), hex.to_uppercase());
+        for spelling in [&text, &format!("{text}=="), &standard, &padded, &hex, &upper] {
             assert!(signs(&public, "abc", spelling), "{spelling}");
         }
         assert!(!signs(&public, "abd", &hex), "of another challenge");
@@ -74,12 +89,24 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_in_both_spellings() {
+    fn keys_are_read_in_all_their_spellings() {
         let hex = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
         let key = key_of(hex).unwrap();
         assert_eq!(key_of(&hex.to_uppercase()), Some(key));
         assert_eq!(key_of("did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"), Some(key));
+        let raw = key.as_bytes();
+        for spelling in [
+            key.multibase(),
+            key.node_id(),
+            URL_SAFE_NO_PAD.encode(raw),
+            STANDARD_NO_PAD.encode(raw),
+            format!("{}=", STANDARD_NO_PAD.encode(raw)),
+        ] {
+            assert_eq!(key_of(&spelling), Some(key), "{spelling}");
+        }
         for bad in [
+            &format!("{}==", STANDARD_NO_PAD.encode(raw)),
+            &STANDARD_NO_PAD.encode(&raw[1..]),
             "",
             "did:key:z",
             "did:key:z0",

@@ -19,6 +19,8 @@ pub enum Kind {
     Session,
     /// An API key.
     ApiKey,
+    /// The secret of a compute group; nobody signs in by it.
+    Group,
 }
 
 impl Kind {
@@ -27,6 +29,7 @@ impl Kind {
             Self::Token => "muster_o_",
             Self::Session => "muster_s_",
             Self::ApiKey => "muster_k_",
+            Self::Group => "muster_g_",
         }
     }
 }

@@ -9,6 +9,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{Grant, Role};
+use crate::alarm::Alarm;
 use crate::app::App;
 
 /// What somebody who follows something needs to go on having.
@@ -37,7 +38,7 @@ impl Standing {
         if self.grant.is_none() && self.role.is_none() {
             return items;
         }
-        let lost = self.clone().until_lost().boxed();
+        let lost = Alarm::new(self.clone().until_lost().boxed());
         Watched { items: Some(items), standing: self, lost, farewell }.boxed()
     }
 
@@ -98,7 +99,7 @@ impl Standing {
 struct Watched<T> {
     items: Option<BoxStream<'static, T>>,
     standing: Standing,
-    lost: BoxFuture<'static, &'static str>,
+    lost: Alarm<BoxFuture<'static, &'static str>>,
     farewell: fn(&str) -> Option<T>,
 }
 

@@ -116,6 +116,7 @@ fn runner() -> Command {
                 .help("The compute group whose work functions it calls: public, or its number"),
         )
         .arg(id("id", "The runner it is, as created by runner.create"))
+        .args(joining())
         .arg(
             Arg::new("key")
                 .long("key")
@@ -156,6 +157,33 @@ fn runner() -> Command {
                 .help("A label to attach with; may be repeated"),
         );
     with(command, &["drain_timeout", "js_memory", "log_format", "log_level"])
+}
+
+/// What a runner of compute groups says besides.
+fn joining() -> [Arg; 3] {
+    [
+        Arg::new("join")
+            .long("join")
+            .value_name("KEY:SECRET")
+            .action(ArgAction::Append)
+            .conflicts_with("context")
+            .help(
+                "Serves the compute group of this key instead of the public one, which is `public:`; \
+                 may be repeated. Others on this machine can see it: better one per line in \
+                 MUSTER_JOIN or a file",
+            ),
+        Arg::new("join_file")
+            .long("join-file")
+            .value_name("FILE")
+            .conflicts_with("context")
+            .value_parser(value_parser!(PathBuf))
+            .value_hint(ValueHint::FilePath)
+            .help("The same, one KEY:SECRET per line"),
+        Arg::new("capabilities")
+            .long("capabilities")
+            .value_name("JSON")
+            .help("What it is able to besides what it finds out itself: nested booleans"),
+    ]
 }
 
 fn group(name: &str) -> Result<u32, String> {

@@ -62,7 +62,16 @@ pub(super) fn maintain(matches: &ArgMatches) -> Result {
         }
         _ => {
             let backup = matches.get_one::<PathBuf>("from");
-            let position = store::rebuild(&dir, backup.map(PathBuf::as_path))?;
+            let rebuilt = store::rebuild(&dir, backup.map(PathBuf::as_path));
+            let position = rebuilt.map_err(|err| match (err, backup) {
+                (StoreError::Forgotten, None) => Failure::failed(
+                    "the journal does not go back to the beginning: name a backup with --from",
+                ),
+                (StoreError::Forgotten, Some(_)) => Failure::failed(
+                    "the journal does not go back to that backup: name a newer one with --from",
+                ),
+                (err, _) => err.into(),
+            })?;
             let answer = json!({ "batch": position.number, "seq": position.seq });
             output::answer(&answer, as_json)
         }

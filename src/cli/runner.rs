@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ArgMatches;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::exit::{Exit, Failure, Result};
@@ -14,8 +14,10 @@ use super::peer::{self, Address, WS_URL, trust};
 use super::serve::{Signals, log};
 use super::{output, settings};
 use crate::access::signing_key;
+use crate::face::core::compute_group::JoinGroup;
 use crate::model::Millis;
-use crate::model::slices::FunctionLanguage;
+use crate::model::demand::demanded;
+use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
 use crate::runner::Executors;
 use crate::runner::agent::{Agent, Ended, SCRIPT_TYPES, Settings};
 use crate::runner::executor::Limits;
@@ -32,7 +34,9 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
         let given = matches.get_one::<u32>(name).copied();
         given.ok_or_else(|| Failure::usage(format!("--{name} is needed to run jobs")))
     };
-    let group = matches.get_one::<u32>("group").copied();
+    let groups = groups(matches)?;
+    let joined = (!groups.is_empty()).then_some(PUBLIC_GROUP);
+    let group = matches.get_one::<u32>("group").copied().or(joined);
     let (context_id, runner_id) = (group.map_or_else(|| need("context"), Ok)?, need("id")?);
     let url = matches.get_one::<String>("url").map_or(WS_URL, String::as_str);
     if !["ws://", "wss://"].iter().any(|scheme| url.starts_with(scheme)) {
@@ -41,17 +45,20 @@ pub(super) fn run(matches: &ArgMatches) -> Result {
     let limits = Limits { function_bytes: config.js_memory_bytes, ..Limits::default() };
     let executors = Arc::new(Executors::new(&limits, None));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let known = if group.is_some() {
+    let (known, able) = if group.is_some() {
         let languages = runtime.block_on(executors.functions().languages());
-        languages.into_iter().map(FunctionLanguage::as_str).collect()
+        let able = runtime.block_on(executors.functions().capabilities());
+        (languages.into_iter().map(FunctionLanguage::as_str).collect(), able)
     } else {
-        SCRIPT_TYPES.to_vec()
+        (SCRIPT_TYPES.to_vec(), Map::new())
     };
     let settings = Settings {
         context_id,
         runner_id,
         script_types: script_types(matches, &known)?,
         slots: matches.get_one::<u32>("slots").copied().unwrap_or(1),
+        capabilities: capabilities(matches, able)?,
+        groups,
         labels: labels(matches)?,
         drain_limit: config.drain_timeout,
         now: clock,
@@ -143,6 +150,42 @@ fn script_types(matches: &ArgMatches, known: &[&'static str]) -> Result<Vec<&'st
         return Err(Failure::usage(format!("--script-types {unknown}: must be of {known}")));
     }
     Ok(known.iter().copied().filter(|known| wanted.iter().any(|word| word == known)).collect())
+}
+
+/// What the built-in executors can do, and what the operator says besides.
+fn capabilities(matches: &ArgMatches, mut able: Map<String, Value>) -> Result<Map<String, Value>> {
+    let Some(text) = matches.get_one::<String>("capabilities") else { return Ok(able) };
+    let wrong = |reason: String| Failure::usage(format!("--capabilities: {reason}"));
+    let said: Map<String, Value> =
+        serde_json::from_str(text).map_err(|_| wrong("must be a JSON object".to_owned()))?;
+    able.extend(said);
+    demanded(&able).map_err(wrong)?;
+    Ok(able)
+}
+
+/// The compute groups that it serves: those of the flags, or else of the file or the environment.
+fn groups(matches: &ArgMatches) -> Result<Vec<JoinGroup>> {
+    let mut lines: Vec<String> =
+        matches.get_many::<String>("join").into_iter().flatten().cloned().collect();
+    if let Some(path) = matches.get_one::<PathBuf>("join_file") {
+        let text = std::fs::read_to_string(path);
+        let text = text.map_err(|e| Failure::from(e).during(path.display()))?;
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    if lines.is_empty()
+        && let Ok(text) = std::env::var("MUSTER_JOIN")
+    {
+        lines.extend(text.lines().map(str::to_owned));
+    }
+    let lines = lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty());
+    let groups = lines.map(|line| {
+        // The line is not repeated: there is a secret in it.
+        let pair = line.split_once(':');
+        let (key, secret) =
+            pair.ok_or_else(|| Failure::usage("a compute group is joined by KEY:SECRET"))?;
+        Ok(JoinGroup { join_key: key.to_owned(), join_secret: secret.to_owned() })
+    });
+    groups.collect()
 }
 
 fn labels(matches: &ArgMatches) -> Result<BTreeMap<String, String>> {

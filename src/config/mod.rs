@@ -1,5 +1,6 @@
 //! One configuration: flags over environment over file over defaults, checked once.
 
+mod compute;
 mod directory;
 mod layers;
 mod setting;
@@ -11,6 +12,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use compute::Compute;
 pub use directory::{Directory, OwnAdvertisement};
 pub use layers::{Effective, Layers, Origin, default_file};
 pub use setting::{Kind, SETTINGS, Setting};
@@ -89,6 +91,8 @@ pub struct Config {
     pub max_in_flight: u32,
     /// Bound on a graceful stop.
     pub drain_timeout: Duration,
+    /// What the compute face may do that not every operator wants.
+    pub compute: Compute,
     /// What the directory accepts and keeps.
     pub directory: Directory,
     /// How log lines are written.
@@ -134,6 +138,7 @@ impl Default for Config {
             max_subscriptions: 1_024,
             max_in_flight: 256,
             drain_timeout: Duration::from_secs(10),
+            compute: Compute::default(),
             directory: Directory::default(),
             log_format: LogFormat::Auto,
             log_level: "info".to_owned(),

@@ -7,7 +7,7 @@ use super::value::{
     bytes, in_seconds, ip, level, number, optional_path, path, port, positive, seconds, shown,
     small, switch,
 };
-use super::{Config, directory};
+use super::{Config, compute, directory};
 use crate::telemetry::LogFormat;
 
 /// One setting.
@@ -89,8 +89,9 @@ impl Setting {
 }
 
 /// All settings, in the order in which help and `muster config` show them.
-pub const SETTINGS: &[Setting] =
-    &joined::<{ CORE.len() + directory::SETTINGS.len() }>(&[CORE, directory::SETTINGS]);
+pub const SETTINGS: &[Setting] = &joined::<
+    { CORE.len() + compute::SETTINGS.len() + directory::SETTINGS.len() },
+>(&[CORE, compute::SETTINGS, directory::SETTINGS]);
 
 /// Puts lists together.
 #[expect(clippy::indexing_slicing, reason = "worked out by the compiler, which checks it")]
@@ -319,7 +320,7 @@ const CORE: &[Setting] = &[
     Setting {
         key: "max_body",
         kind: Kind::Bytes,
-        doc: "Largest request body or WebSocket message",
+        doc: "Largest request body or WebSocket message; of dcp.* 64 MiB where this is less",
         read: |config, text| {
             let most = bytes(text, 1_024..=u64::from(u32::MAX))?;
             config.max_body_bytes = most.try_into().map_err(|_| "too large".to_owned())?;

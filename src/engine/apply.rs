@@ -322,9 +322,9 @@ impl Turn<'_> {
         }
         let Some(group) = self.memory.groups.get(&at.0) else { return };
         let Some(spec) = group.plan.spec(at.1) else { return };
-        let (context, skill) = (group.context(), spec.skill);
+        let (context, skill, class) = (group.context(), spec.skill, spec.class);
         let ready = Ready { group: at.0, index: at.1, batch: self.batch };
-        self.memory.ready.push(context, skill, ready);
+        self.memory.ready.push((context, skill, class), ready);
         self.mark(context);
     }
 

@@ -4,12 +4,11 @@ use super::delivered::{Delivered, Failure, Run, runs};
 use super::groups::Start;
 use super::memory::{GroupId, GroupKey};
 use super::plan::{History, JobSpec, Plan, Prepared};
-use super::queue::Skill;
+use super::queue::{Place, Skill};
 use super::token::Token;
 use super::turn::{Live, SliceNote, Turn};
 use super::works::OpenWork;
 use crate::Result;
-use crate::model::slices::FunctionLanguage;
 use crate::model::task::State;
 use crate::model::work::{Batch, Verdict};
 use crate::model::{Millis, Triple};
@@ -20,6 +19,8 @@ use crate::store::{
 
 /// Batches that wait for a slot at most, per compute group and language.
 const WAITING: u64 = 256;
+/// Slices that have to be fetched of which one batch is made at most.
+const FETCHED: u64 = 8;
 /// Rows of slices to be tried again that one batch is made of at most.
 const RETRIES: usize = 64;
 /// Ended batches of a job whose task is kept, so that a report that is repeated is understood.
@@ -33,7 +34,7 @@ enum Ending {
     Finished,
     /// Its runner could not see it through.
     Failed(String),
-    /// Its job was cancelled.
+    /// Its job was cancelled or held.
     Dropped,
 }
 
@@ -41,16 +42,20 @@ impl Turn<'_> {
     /// Cuts batches until as many wait as there are slots: a slot that becomes free is filled at
     /// once, with a batch that is durable by then.
     pub(super) fn cut_batches(&mut self, group: u32) -> Result<()> {
-        for language in FunctionLanguage::ALL {
-            let key = (group, language);
+        let open: Vec<Place> =
+            self.memory.turns.keys().filter(|place| place.0 == group).copied().collect();
+        for key in open {
             let slots = self.memory.slots.get(&key).copied().unwrap_or_default();
             let wanted = usize::try_from(slots.min(WAITING)).unwrap_or(usize::MAX);
-            while self.memory.ready.waiting(group, Skill::Function(language)) < wanted {
+            while self.memory.ready.waiting(key) < wanted {
                 let turns = self.memory.turns.get_mut(&key);
                 let Some(work) = turns.and_then(std::collections::VecDeque::pop_front) else {
                     break;
                 };
                 self.cut_batch(work, slots)?;
+            }
+            if self.memory.turns.get(&key).is_some_and(std::collections::VecDeque::is_empty) {
+                self.memory.turns.remove(&key);
             }
         }
         Ok(())
@@ -64,7 +69,15 @@ impl Turn<'_> {
         if pending == 0 {
             return Ok(());
         }
-        let most = open.pace.batch(pending, slots, open.ledger.mean_bytes());
+        let mut most = open.pace.batch(pending, slots, open.ledger.mean_bytes());
+        if open.ledger.given < open.remote || (open.remote > 0 && open.ledger.again > 0) {
+            most = most.min(FETCHED);
+        }
+        let most = open.afford(&self.tx, most)?;
+        if most == 0 {
+            // It goes on when what is under way has ended, or there is credit again.
+            return if open.ledger.unpaid { self.keep_work(work) } else { Ok(()) };
+        }
         let mut batch = Batch::default();
         if open.ledger.again > 0 {
             take_again(&mut self.tx, open, &mut batch, most)?;
@@ -104,13 +117,14 @@ impl Turn<'_> {
         }
         let Some(open) = self.memory.works.get_mut(&work) else { return Ok(()) };
         let Some(mut batch) = open.batches.remove(&number) else { return Ok(()) };
-        let before = batch.settled;
+        let (before, completed) = (batch.settled, open.ledger.completed);
         for run in &delivered.runs {
             keep_results(&mut self.tx, open, &mut batch, run, now)?;
         }
         for failure in &delivered.failures {
             keep_failure(&mut self.tx, open, &mut batch, failure, now)?;
         }
+        open.charge(&mut self.tx, open.ledger.completed - completed)?;
         open.pace.learn(batch.settled - before, delivered.seconds);
         let micros = std::time::Duration::try_from_secs_f64(delivered.seconds);
         let micros = micros.map_or(0, |spent| u64::try_from(spent.as_micros()).unwrap_or_default());
@@ -118,6 +132,23 @@ impl Turn<'_> {
         self.tx.put(BATCHES, &(work, token.job.2), &batch)?;
         open.batches.insert(number, batch);
         self.keep_work(work)
+    }
+
+    /// Notes that slices of a batch could not be fetched for the runner that has it: with each, why.
+    ///
+    /// # Errors
+    /// Storage errors.
+    pub fn slices_not_fetched(&mut self, token: Token, slices: &[(u64, String)]) -> Result<()> {
+        let Some((group, index)) = self.memory.by_job.get(&token.job).copied() else {
+            return Ok(());
+        };
+        let task = self.memory.groups.get(&group).and_then(|group| group.task(index));
+        let lease = task.and_then(|task| task.state.lease());
+        // It may have been taken away since.
+        if lease.is_none_or(|lease| lease.fence != token.fence(lease.fence.runner)) {
+            return Ok(());
+        }
+        self.take_slices(group, token, &Delivered::not_fetched(slices))
     }
 
     /// Follows a step of a batch's task: who has its slices, and whether it has ended.
@@ -173,6 +204,7 @@ pub(super) fn start(key: Triple, open: &OpenWork, batch: &Batch) -> Result<Start
     let slices = batch.open.len().saturating_mul(open.slice_millis).div_ceil(1_000);
     let spec = JobSpec {
         skill: Skill::Function(open.language),
+        class: open.class,
         // Its slices are tried again, each for itself.
         retries: 0,
         timeout: u32::try_from(slices.saturating_add(SPARE_SECONDS)).unwrap_or(u32::MAX),
@@ -296,7 +328,7 @@ fn end_batch(
         let failure = Failure { number, name, message, alone: true };
         keep_failure(tx, open, &mut batch, &failure, now)?;
     }
-    if matches!(ending, Ending::Dropped) {
+    if matches!(ending, Ending::Dropped) && open.ledger.cancelled {
         open.ledger.release(&mut batch);
         return Ok(());
     }

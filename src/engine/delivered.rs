@@ -92,6 +92,17 @@ impl Delivered {
         Ok(Some(delivered))
     }
 
+    /// Attempts that failed before they came to a runner.
+    pub(super) fn not_fetched(slices: &[(u64, String)]) -> Self {
+        let failure = |(number, message): &(u64, String)| Failure {
+            number: *number,
+            name: "FetchError".to_owned(),
+            message: beginning(message.clone(), MESSAGE),
+            alone: false,
+        };
+        Self { failures: slices.iter().map(failure).collect(), ..Self::default() }
+    }
+
     fn spend(&mut self, seconds: f64) {
         if seconds.is_finite() {
             self.seconds += seconds.max(0.0);

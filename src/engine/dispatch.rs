@@ -68,7 +68,7 @@ impl Turn<'_> {
                 continue;
             }
             let usable = session.usable;
-            let taken = match self.memory.ready.pop(context, usable) {
+            let taken = match self.memory.ready.pop(context, usable, session.take_turn()) {
                 Some(ready) => {
                     self.lease(ready, runner, parcels);
                     true

@@ -37,15 +37,17 @@ impl Turn<'_> {
     /// [`crate::Error::NotFound`].
     pub fn explain_job(&mut self, key: Triple) -> Result<Explanation> {
         let (context, caller, id) = key;
+        let job = self.get(JOBS, &key)?;
         if let Some(at) = self.active_task(key)
             && let Some(group) = self.memory.groups.get(&at.0)
             && let Some(status) = group.status(at.1)
         {
-            let mut waiting_for = self.reasons(at, group);
+            let gates = job.map(|job| job.prerequisites).unwrap_or_default();
+            let mut waiting_for = self.reasons(at, group, &gates);
             waiting_for.truncate(REASONS);
             return Ok(Explanation { status, waiting_for });
         }
-        let job = self.get(JOBS, &key)?.ok_or_else(|| crate::Error::NotFound {
+        let job = job.ok_or_else(|| crate::Error::NotFound {
             kind: "job",
             id: format!("{context}/{caller}/{id}"),
         })?;
@@ -61,10 +63,10 @@ impl Turn<'_> {
         Ok(Explanation { status, waiting_for })
     }
 
-    fn reasons(&self, at: (GroupId, u32), group: &Group) -> Vec<Reason> {
+    fn reasons(&self, at: (GroupId, u32), group: &Group, gates: &[String]) -> Vec<Reason> {
         let Some(task) = group.task(at.1) else { return Vec::new() };
         match &task.state {
-            State::Waiting { .. } => waiting(group, at.1),
+            State::Waiting { .. } => waiting(group, at.1, gates),
             State::Ready { not_before } if *not_before > self.now => {
                 let detail = format!("backing off until {not_before} (Unix milliseconds)");
                 vec![Reason { kind: "backoff", detail }]
@@ -116,7 +118,8 @@ impl Turn<'_> {
     }
 }
 
-fn waiting(group: &Group, index: u32) -> Vec<Reason> {
+/// `names` are the gates as the job's definition has them.
+fn waiting(group: &Group, index: u32, names: &[String]) -> Vec<Reason> {
     let parents = group.plan.dag.parents(index).iter().filter_map(|parent| {
         let status = group.status(*parent)?;
         let id = group.plan.dag.id(*parent)?;
@@ -126,11 +129,11 @@ fn waiting(group: &Group, index: u32) -> Vec<Reason> {
     let closed = group.extras.get(&index).map(|extra| extra.closed.as_slice()).unwrap_or_default();
     let gates = closed.iter().filter_map(|place| {
         let gate = group.plan.gates(index).get(position(*place))?;
+        let name = names.get(position(*place)).map(String::as_str).unwrap_or_default();
         let detail = match gate {
-            Gate::Plain(place) => format!("prerequisite number {} is not satisfied", place + 1),
-            Gate::After(time) => format!("not before {time} (Unix milliseconds)"),
-            Gate::Flow(flow) => format!("flow:{flow} has not finished"),
-            Gate::Job(caller, job) => format!("job:{caller}/{job} has not finished"),
+            Gate::Plain(_) => format!("{name:?} is not satisfied"),
+            Gate::After(time) => format!("{name}, which is {time} in Unix milliseconds"),
+            Gate::Flow(_) | Gate::Job(..) => format!("{name} has not finished"),
         };
         Some(Reason { kind: "gate", detail })
     });

@@ -410,7 +410,8 @@ impl Turn<'_> {
                 self.memory.by_job.remove(&job);
             }
         }
-        self.memory.ready.remove_group(context, id);
+        let class = group.plan.spec(0).map(|spec| spec.class).unwrap_or_default();
+        self.memory.ready.remove_group(context, class, id);
         if let Some(due) = group.due {
             self.memory.timers.clear(due, Timer::Group(id));
         }

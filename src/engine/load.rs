@@ -97,6 +97,7 @@ impl Turn<'_> {
         self.memory.sessions_made = self.memory.sessions_made.max(session.id);
         self.memory.runners.entry(runner).or_default().session = Some(session);
         self.memory.attached += 1;
+        self.memory.classify(runner);
         self.memory.count_slots(runner, true);
         let mut foreign = Vec::new();
         for token in in_hand {

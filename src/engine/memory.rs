@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::classes::Classes;
 use super::plan::{Plan, position};
-use super::queue::{ReadyTasks, Skill};
+use super::queue::{Place, ReadyTasks};
 use super::sessions::Session;
 use super::timers::Timers;
 use super::works::OpenWork;
 use crate::model::flow::Tally;
-use crate::model::slices::{FunctionLanguage, is_group};
 use crate::model::task::{JobStatus, Task};
 use crate::model::{Millis, Triple};
 use crate::store::{AttemptRow, MessageRunRow};
@@ -203,10 +203,12 @@ pub(super) struct Memory {
     pub(super) contexts: FxHashSet<u32>,
     /// Open jobs that have something to do, by number.
     pub(super) works: FxHashMap<u32, OpenWork>,
-    /// Those of them from which batches can be cut, by compute group, the next to be served first.
-    pub(super) turns: FxHashMap<(u32, FunctionLanguage), VecDeque<u32>>,
-    /// Slots of attached runners, by compute group.
-    pub(super) slots: FxHashMap<(u32, FunctionLanguage), u64>,
+    /// What those of them ask of runners.
+    pub(super) classes: Classes,
+    /// Those of them from which batches can be cut, the next to be served first.
+    pub(super) turns: FxHashMap<Place, VecDeque<u32>>,
+    /// Slots of attached runners of compute groups.
+    pub(super) slots: FxHashMap<Place, u64>,
     /// The last place in lists that was given to an open job.
     pub(super) works_made: u64,
     pub(super) groups_made: u64,
@@ -235,17 +237,6 @@ impl Memory {
         if session.can_take(in_hand) && !session.offered {
             session.offered = true;
             self.free.entry(context).or_default().push_back(runner);
-        }
-    }
-    /// Counts the slots of an attached runner of a compute group in or out.
-    pub(super) fn count_slots(&mut self, runner: (u32, u32), attached: bool) {
-        let session = self.runners.get(&runner).and_then(|known| known.session.as_ref());
-        let Some(session) = session.filter(|_| is_group(runner.0)) else { return };
-        for skill in &session.skills {
-            let Skill::Function(language) = *skill else { continue };
-            let slots = self.slots.entry((runner.0, language)).or_default();
-            let own = u64::from(session.slots);
-            *slots = if attached { *slots + own } else { slots.saturating_sub(own) };
         }
     }
 }

@@ -5,6 +5,8 @@
 
 mod apply;
 mod batches;
+mod classes;
+mod credits;
 mod delivered;
 mod dispatch;
 mod explain;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::classes::Class;
 use super::queue::Skill;
 use crate::model::Triple;
 use crate::model::dag::Dag;
@@ -25,6 +26,7 @@ pub struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JobSpec {
     pub(super) skill: Skill,
+    pub(super) class: Class,
     pub(super) retries: u8,
     /// Seconds; 0 is none.
     pub(super) timeout: u32,
@@ -65,7 +67,8 @@ impl Plan {
             }
         }?;
         let skill = Skill::Script(Language::Osis);
-        let blank = JobSpec { skill, retries: 0, timeout: 0, held_back: false };
+        let class = Class::default();
+        let blank = JobSpec { skill, class, retries: 0, timeout: 0, held_back: false };
         let mut specs = vec![blank; dag.len()];
         let mut gates = FxHashMap::default();
         for (id, job) in jobs {
@@ -73,6 +76,7 @@ impl Plan {
             let Some(spec) = specs.get_mut(position(index)) else { continue };
             *spec = JobSpec {
                 skill: Skill::Script(job.language),
+                class,
                 retries: job.retries,
                 timeout: job.timeout,
                 held_back: !job.depends.is_empty() || !job.prerequisites.is_empty(),

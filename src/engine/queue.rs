@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::classes::Class;
 use super::memory::GroupId;
 use crate::model::slices::FunctionLanguage;
 use crate::model::task::Language;
@@ -73,14 +74,19 @@ pub(super) struct Ready {
     pub(super) batch: u64,
 }
 
+/// What ready tasks are kept by: their context, and what they ask of a runner.
+pub(super) type Place = (u32, Skill, Class);
+
 /// All ready tasks.
 #[derive(Debug, Default)]
 pub(super) struct ReadyTasks {
-    lanes: FxHashMap<(u32, Skill), Lane>,
+    lanes: FxHashMap<Place, Lane>,
+    /// Lanes of each context.
+    contexts: FxHashMap<u32, usize>,
     len: usize,
 }
 
-/// The ready tasks of one context that ask for one skill.
+/// The ready tasks of one place.
 #[derive(Debug, Default)]
 struct Lane {
     /// Groups with ready tasks, the next to be served first.
@@ -89,8 +95,11 @@ struct Lane {
 }
 
 impl ReadyTasks {
-    pub(super) fn push(&mut self, context: u32, skill: Skill, ready: Ready) {
-        let lane = self.lanes.entry((context, skill)).or_default();
+    pub(super) fn push(&mut self, place: Place, ready: Ready) {
+        let lane = self.lanes.entry(place).or_insert_with(|| {
+            *self.contexts.entry(place.0).or_default() += 1;
+            Lane::default()
+        });
         let tasks = lane.tasks.entry(ready.group).or_insert_with(|| {
             lane.turns.push_back(ready.group);
             VecDeque::new()
@@ -99,44 +108,60 @@ impl ReadyTasks {
         self.len += 1;
     }
 
-    /// The next task that a runner with these skills can take.
-    pub(super) fn pop(&mut self, context: u32, skills: Skills) -> Option<Ready> {
-        let usable = Skill::ALL.into_iter().filter(|skill| skills.contains(*skill));
-        for skill in usable {
-            let Some(lane) = self.lanes.get_mut(&(context, skill)) else { continue };
-            let popped = lane.pop();
-            if lane.turns.is_empty() {
-                self.lanes.remove(&(context, skill));
-            }
-            if popped.is_some() {
-                self.len -= 1;
-                return popped;
+    /// The next task that a runner with these skills can take, of the first class that has one.
+    pub(super) fn pop(
+        &mut self,
+        context: u32,
+        skills: Skills,
+        classes: impl Iterator<Item = Class>,
+    ) -> Option<Ready> {
+        for class in classes {
+            for skill in Skill::ALL.into_iter().filter(|skill| skills.contains(*skill)) {
+                let place = (context, skill, class);
+                let Some(lane) = self.lanes.get_mut(&place) else { continue };
+                let popped = lane.pop();
+                self.close_if_empty(place);
+                if popped.is_some() {
+                    self.len -= 1;
+                    return popped;
+                }
             }
         }
         None
     }
 
+    fn close_if_empty(&mut self, place: Place) {
+        if self.lanes.get(&place).is_some_and(|lane| lane.turns.is_empty()) {
+            self.lanes.remove(&place);
+            if let Some(lanes) = self.contexts.get_mut(&place.0) {
+                *lanes -= 1;
+                if *lanes == 0 {
+                    self.contexts.remove(&place.0);
+                }
+            }
+        }
+    }
+
     /// How many groups have ready tasks of this kind.
-    pub(super) fn waiting(&self, context: u32, skill: Skill) -> usize {
-        self.lanes.get(&(context, skill)).map_or(0, |lane| lane.turns.len())
+    pub(super) fn waiting(&self, place: Place) -> usize {
+        self.lanes.get(&place).map_or(0, |lane| lane.turns.len())
     }
 
     /// Whether nothing is ready in the context.
     pub(super) fn is_empty(&self, context: u32) -> bool {
-        Skill::ALL.into_iter().all(|skill| !self.lanes.contains_key(&(context, skill)))
+        !self.contexts.contains_key(&context)
     }
 
-    /// Forgets the tasks of a group.
-    pub(super) fn remove_group(&mut self, context: u32, group: GroupId) {
+    /// Forgets the tasks of a group; all of them are of one class.
+    pub(super) fn remove_group(&mut self, context: u32, class: Class, group: GroupId) {
         for skill in Skill::ALL {
-            let Some(lane) = self.lanes.get_mut(&(context, skill)) else { continue };
+            let place = (context, skill, class);
+            let Some(lane) = self.lanes.get_mut(&place) else { continue };
             if let Some(tasks) = lane.tasks.remove(&group) {
                 self.len -= tasks.len();
                 lane.turns.retain(|turn| *turn != group);
             }
-            if lane.turns.is_empty() {
-                self.lanes.remove(&(context, skill));
-            }
+            self.close_if_empty(place);
         }
     }
 
@@ -168,17 +193,21 @@ mod tests {
     fn groups_take_turns_and_skills_are_kept_apart() {
         let mut tasks = ReadyTasks::default();
         let ready = |group, index| Ready { group: GroupId(group), index, batch: 0 };
+        let first = Class::default;
+        let place = |context, language| (context, Skill::Script(language), first());
         for index in 0..3 {
-            tasks.push(1, Skill::Script(Language::Python), ready(1, index));
+            tasks.push(place(1, Language::Python), ready(1, index));
         }
-        tasks.push(1, Skill::Script(Language::Python), ready(2, 0));
-        tasks.push(1, Skill::Script(Language::Sal), ready(3, 0));
-        tasks.push(2, Skill::Script(Language::Python), ready(4, 0));
+        tasks.push(place(1, Language::Python), ready(2, 0));
+        tasks.push(place(1, Language::Sal), ready(3, 0));
+        tasks.push(place(2, Language::Python), ready(4, 0));
         let python: Skills = [Skill::Script(Language::Python)].into_iter().collect();
-        let order: Vec<_> = std::iter::from_fn(|| tasks.pop(1, python)).collect();
+        let once = || std::iter::once(first());
+        let order: Vec<_> = std::iter::from_fn(|| tasks.pop(1, python, once())).collect();
         assert_eq!(order, [ready(1, 0), ready(2, 0), ready(1, 1), ready(1, 2)]);
+        assert!(tasks.pop(1, python, std::iter::empty()).is_none());
         assert!(!tasks.is_empty(1));
-        tasks.remove_group(1, GroupId(3));
+        tasks.remove_group(1, first(), GroupId(3));
         assert!(tasks.is_empty(1));
         assert_eq!(tasks.len(), 1);
     }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::classes::Class;
 use super::memory::GroupId;
 use super::queue::{Skill, Skills};
 use super::timers::Timer;
 use super::token::Token;
 use super::turn::{Held, Turn};
+use crate::model::demand::Offer;
 use crate::model::task::{Input, Lease};
 use crate::model::{Millis, Triple};
 use crate::store::RUNNERS;
@@ -93,6 +95,8 @@ pub struct Hello {
     pub skills: Vec<Skill>,
     /// Attempts that it may hold at once.
     pub slots: u32,
+    /// What it offers to open jobs.
+    pub offer: Offer,
     /// What its operator says of it.
     pub labels: BTreeMap<String, String>,
     /// Tokens of what it still has in hand, as it wrote them.
@@ -123,6 +127,8 @@ pub struct RunnerStatus {
     pub busy: u32,
     /// Whether it gets nothing new.
     pub draining: bool,
+    /// What it offers to open jobs.
+    pub offer: Offer,
     /// What its operator says of it.
     pub labels: BTreeMap<String, String>,
 }
@@ -134,6 +140,11 @@ pub(super) struct Session {
     pub(super) pushes: mpsc::Sender<Push>,
     pub(super) skills: Vec<Skill>,
     pub(super) usable: Skills,
+    pub(super) offer: Offer,
+    /// Classes of work that it may have.
+    pub(super) classes: Vec<Class>,
+    /// How often it was given something; says which class is first.
+    pub(super) served: u32,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
@@ -174,6 +185,9 @@ impl Turn<'_> {
             pushes,
             skills: hello.skills.clone(),
             usable: hello.skills.iter().copied().collect(),
+            offer: hello.offer.clone(),
+            classes: Vec::new(),
+            served: 0,
             labels: hello.labels.clone(),
             slots: hello.slots,
             draining: false,
@@ -190,6 +204,7 @@ impl Turn<'_> {
         }
         runner.session = Some(session);
         self.memory.attached += 1;
+        self.memory.classify(hello.runner);
         self.memory.count_slots(hello.runner, true);
         self.reconcile(hello)?;
         self.emit_runner(hello.runner, "runner.attached", "");
@@ -391,6 +406,7 @@ impl Turn<'_> {
             slots: session.map_or(0, |s| s.slots),
             busy: known.map_or(0, |k| u32::try_from(k.in_hand.len()).unwrap_or(u32::MAX)),
             draining: session.is_some_and(|s| s.draining),
+            offer: session.map(|s| s.offer.clone()).unwrap_or_default(),
             labels: session.map(|s| s.labels.clone()).unwrap_or_default(),
         })
     }

@@ -2,8 +2,10 @@
 
 use rustc_hash::FxHashMap;
 
+use super::classes::{Class, MOST_CLASSES};
 use super::delivered::{Run, runs};
 use super::memory::GroupKey;
+use super::queue::{Place, Skill};
 use super::turn::Turn;
 use crate::model::address::Address;
 use crate::model::slices::FunctionLanguage;
@@ -26,10 +28,17 @@ pub(super) struct OpenWork {
     pub(super) owner: Address,
     pub(super) group: u32,
     pub(super) language: FunctionLanguage,
+    /// What it asks of runners.
+    pub(super) class: Class,
     /// Attempts at a slice before it has failed.
     pub(super) attempts: u32,
     /// How long one slice may take, milliseconds.
     pub(super) slice_millis: u64,
+    /// Its slices up to this number have to be fetched.
+    pub(super) remote: u64,
+    /// Who pays, and how much for a finished slice, millionths.
+    pub(super) account: Address,
+    pub(super) price: u64,
     pub(super) ledger: Ledger,
     pub(super) pace: Pace,
     /// Batches that have not ended, by number.
@@ -43,7 +52,7 @@ pub(super) struct OpenWork {
 }
 
 impl OpenWork {
-    pub(super) fn new(row: &WorkRow, run: WorkRunRow, active: bool) -> Self {
+    pub(super) fn new(row: &WorkRow, run: WorkRunRow, class: Class, active: bool) -> Self {
         let told = (run.ledger.status(), run.ledger.seq);
         Self {
             number: row.number,
@@ -51,8 +60,12 @@ impl OpenWork {
             owner: row.owner,
             group: row.group,
             language: row.language,
+            class,
             attempts: row.attempts.max(1),
             slice_millis: row.slice_millis,
+            remote: row.remote,
+            account: row.account,
+            price: row.price,
             ledger: run.ledger,
             pace: Pace::default(),
             batches: FxHashMap::default(),
@@ -115,11 +128,17 @@ impl Turn<'_> {
     /// Opens a job.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when there is a job of that id; storage errors.
+    /// [`Error::Conflict`] when there is a job of that id, [`Error::Limit`] when too many jobs that
+    /// run ask for different things; storage errors.
     pub fn deploy(&mut self, deploy: Deploy) -> Result<()> {
         let Deploy { id, mut row, source, slices } = deploy;
         if self.tx.has(WORKS, &id)? {
             return Err(Error::conflict("exists", "there is a job of this id"));
+        }
+        if self.memory.classes.are_full_for(&row.demands) {
+            let what = "different demands of jobs that run".to_owned();
+            let limit = u64::try_from(MOST_CLASSES).unwrap_or(u64::MAX);
+            return Err(Error::Limit { what, limit });
         }
         row.number = self.free_number()?;
         row.created_at = self.now;
@@ -131,7 +150,8 @@ impl Turn<'_> {
         self.tx.put(WORKS, &id, &row)?;
         self.tx.put(WORKS_OF, &(row.owner, !row.made), &id)?;
         self.tx.put_encoded(WORK_SOURCES, &row.number, &source);
-        self.memory.works.insert(row.number, OpenWork::new(&row, run, false));
+        let class = self.memory.enlist(&row.demands);
+        self.memory.works.insert(row.number, OpenWork::new(&row, run, class, false));
         self.take_in(row.number, &slices)
     }
 
@@ -182,6 +202,7 @@ impl Turn<'_> {
             open.ledger.input_bytes = open.ledger.input_bytes.saturating_add(slices.bytes);
             let what = WorkEvent::Slices { added: slices.count, total: last };
             open.record(&mut self.tx, self.now, what)?;
+            open.afford(&self.tx, 1)?;
         }
         self.keep_work(number)
     }
@@ -212,6 +233,43 @@ impl Turn<'_> {
         self.keep_work(row.number)
     }
 
+    /// Holds a job, or lets it go on; answers how it stands then.
+    ///
+    /// Of a job that is held nothing more is given out. What runners have, they end.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it was cancelled; storage errors.
+    pub fn hold_work(&mut self, row: &WorkRow, held: bool) -> Result<WorkStatus> {
+        self.open_work(row)?;
+        let Some(open) = self.memory.works.get_mut(&row.number) else {
+            return Err(Error::Bug("a job is not where it was put".to_owned()));
+        };
+        if open.ledger.cancelled {
+            self.leave_work(row.number);
+            return Err(Error::conflict("cancelled", "the job was cancelled"));
+        }
+        if open.ledger.held == held {
+            let status = open.ledger.status();
+            self.leave_work(row.number);
+            return Ok(status);
+        }
+        open.ledger.held = held;
+        let status = open.ledger.status();
+        let waiting = open.batches.iter().filter(|(_, batch)| held && !batch.leased);
+        let waiting: Vec<u32> = waiting.map(|(number, _)| *number).collect();
+        let group = open.group;
+        self.touch();
+        for batch in waiting {
+            let key = GroupKey::Batch((group, row.number, batch));
+            if let Some(id) = self.memory.by_key.get(&key).copied() {
+                let reason = "the job is held".to_owned();
+                self.advance((id, 0), Input::GiveUp { reason }, None)?;
+            }
+        }
+        self.keep_work(row.number)?;
+        Ok(status)
+    }
+
     /// Has a job in memory.
     fn open_work(&mut self, row: &WorkRow) -> Result<()> {
         if self.memory.works.contains_key(&row.number) {
@@ -220,15 +278,18 @@ impl Turn<'_> {
         let run = self.tx.get(WORK_RUNS, &row.number)?;
         let run = run.ok_or_else(|| Error::Bug("an open job has no row for its run".to_owned()))?;
         let active = !run.ledger.is_settled();
-        self.memory.works.insert(row.number, OpenWork::new(row, run, active));
+        let class = self.memory.enlist(&row.demands);
+        self.memory.works.insert(row.number, OpenWork::new(row, run, class, active));
         Ok(())
     }
 
     /// Forgets a job that has nothing to do.
     fn leave_work(&mut self, number: u32) {
         let open = self.memory.works.get(&number);
-        if open.is_some_and(|open| open.ledger.is_settled() && open.batches.is_empty()) {
-            self.memory.works.remove(&number);
+        if open.is_some_and(|open| open.ledger.is_settled() && open.batches.is_empty())
+            && let Some(open) = self.memory.works.remove(&number)
+        {
+            self.memory.dismiss(open.class);
         }
     }
 
@@ -237,6 +298,7 @@ impl Turn<'_> {
     pub(super) fn keep_work(&mut self, number: u32) -> Result<()> {
         let now = self.now;
         let Some(open) = self.memory.works.get_mut(&number) else { return Ok(()) };
+        open.ledger.unpaid &= !open.ledger.is_settled();
         let now_is = open.ledger.status();
         if now_is != open.told.0 || open.ledger.seq == 0 {
             let reason = open.ledger.reason.clone().filter(|_| open.ledger.cancelled);
@@ -259,9 +321,9 @@ impl Turn<'_> {
         let draft = (told != news).then(|| open.marker());
         if open.ledger.pending() > 0 && !open.queued {
             open.queued = true;
-            let (group, language) = (open.group, open.language);
-            self.memory.turns.entry((group, language)).or_default().push_back(number);
-            self.mark(group);
+            let place = open.place();
+            self.memory.turns.entry(place).or_default().push_back(number);
+            self.mark(place.0);
         }
         self.leave_work(number);
         if let Some(draft) = draft {
@@ -272,6 +334,11 @@ impl Turn<'_> {
 }
 
 impl OpenWork {
+    /// Where its batches wait for a slot.
+    pub(super) const fn place(&self) -> Place {
+        (self.group, Skill::Function(self.language), self.class)
+    }
+
     /// Appends to the events of the job.
     pub(super) fn record(
         &mut self,

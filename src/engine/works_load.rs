@@ -14,13 +14,14 @@ impl Turn<'_> {
     pub(super) fn load_work(&mut self, number: u32) -> Result<()> {
         let run = self.get(WORK_RUNS, &number)?.ok_or_else(|| gone("run"))?;
         let row = self.get(WORKS, &run.id)?.ok_or_else(|| gone("row"))?;
-        let mut open = OpenWork::new(&row, run, true);
+        let class = self.memory.enlist(&row.demands);
+        let mut open = OpenWork::new(&row, run, class, true);
         self.memory.works_made = self.memory.works_made.max(row.made);
         if open.ledger.pending() > 0 {
             open.queued = true;
-            let key = (open.group, open.language);
-            self.memory.turns.entry(key).or_default().push_back(number);
-            self.mark(key.0);
+            let place = open.place();
+            self.memory.turns.entry(place).or_default().push_back(number);
+            self.mark(place.0);
         }
         self.memory.works.insert(number, open);
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::ready;
-use futures_util::stream::{BoxStream, Stream, StreamExt, iter, unfold};
+use futures_util::stream::{BoxStream, Stream, StreamExt, unfold};
 use serde::Serialize;
 
 use super::Json;
@@ -131,22 +131,23 @@ fn farewell(reason: &str) -> Option<Note> {
 /// [`Error::Params`](crate::Error::Params) when it is newer than the last event.
 pub fn feed(app: &Arc<App>, since: Option<u64>, filter: Filter) -> Result<Items> {
     let follower = app.store.follow(since)?;
-    let position = follower.position();
-    let pages = unfold(Some(follower), |follower| async {
-        let mut follower = follower?;
-        match follower.next().await {
-            Next::Events(page) => Some((Some(page), Some(follower))),
-            Next::Lagged => Some((None, None)),
-            Next::Closed => None,
-        }
-    });
-    let filter = Arc::new(filter);
-    let notes = pages.flat_map(move |page| {
-        let lagged = page.is_none().then_some(Note::Lagged);
+    let (position, filter) = (follower.position(), Arc::new(filter));
+    let notes = unfold(Some((follower, Vec::new().into_iter())), move |place| {
         let filter = Arc::clone(&filter);
-        // A slow reader holds references, not texts.
-        let admitted = move |event: Arc<Logged>| filter.admits(&event).then(|| Note::Event(event));
-        iter(page.unwrap_or_default().into_iter().filter_map(admitted).chain(lagged))
+        async move {
+            let (mut follower, mut page) = place?;
+            loop {
+                // A slow reader holds references, not texts.
+                if let Some(event) = page.find(|event: &Arc<Logged>| filter.admits(event)) {
+                    return Some((Note::Event(event), Some((follower, page))));
+                }
+                page = match follower.next().await {
+                    Next::Events(page) => page.into_iter(),
+                    Next::Lagged => return Some((Note::Lagged, None)),
+                    Next::Closed => return None,
+                };
+            }
+        }
     });
     Ok(Items::notes(position, notes))
 }

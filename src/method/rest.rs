@@ -5,13 +5,14 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::Error;
+use crate::config::Config;
 use crate::error::Refusal;
 
 /// What the routes of one face do their own way.
 #[derive(Debug)]
 pub struct RestStyle {
-    /// Largest request body, bytes; none: as configured.
-    pub max_body_bytes: Option<u32>,
+    /// Largest request body, bytes.
+    pub max_body_bytes: fn(&Config) -> u32,
     /// Bodies are JSON whatever `Content-Type` says.
     pub any_media_type: bool,
     /// `/path/` is `/path`.
@@ -100,7 +101,7 @@ pub fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
 impl RestStyle {
     /// The core face's: the body of a refusal is the data of the JSON-RPC error.
     pub const CORE: Self = Self {
-        max_body_bytes: None,
+        max_body_bytes: |config| config.max_body_bytes,
         any_media_type: false,
         trailing_slash: false,
         any_origin: false,

@@ -1,7 +1,10 @@
 //! What things are and how they change: no I/O, no clock, no randomness.
 
 pub mod address;
+pub mod credit;
 pub mod dag;
+pub mod demand;
+pub mod distinct;
 pub mod environment;
 pub mod event;
 pub mod flow;

@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::Millis;
 use super::slices::{SliceBatch, SliceReport};
+use super::{Millis, distinct};
 
 /// Results of jobs by job id, each a map of strings.
 pub type Inputs = BTreeMap<u32, BTreeMap<String, String>>;
@@ -105,7 +105,11 @@ pub struct Report {
     /// How it stands.
     pub status: ReportStatus,
     /// What the job left; with `Finished` and `Error`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "distinct::optional_texts"
+    )]
     pub result: Option<BTreeMap<String, String>>,
     /// Why it failed; with `Error`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

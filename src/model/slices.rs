@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 /// The contexts that are compute groups: runners attach to them as to any other, and no client
-/// can create one of them.
-pub const GROUPS: std::ops::RangeInclusive<u32> = u32::MAX - 255..=u32::MAX;
+/// can create one of them. Not the highest ids, which clients are likelier to choose.
+pub const GROUPS: std::ops::RangeInclusive<u32> = u32::MAX - 511..=u32::MAX - 256;
 /// The group that is open to all.
-pub const PUBLIC_GROUP: u32 = u32::MAX;
+pub const PUBLIC_GROUP: u32 = *GROUPS.end();
 
 /// Whether the context is a compute group.
 pub const fn is_group(context: u32) -> bool {
-    context >= *GROUPS.start()
+    *GROUPS.start() <= context && context <= *GROUPS.end()
 }
 
 /// The language of a work function.

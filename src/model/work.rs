@@ -104,6 +104,9 @@ pub struct Ledger {
     /// It is held.
     #[n(12)]
     pub held: bool,
+    /// Its account cannot pay for another slice.
+    #[cbor(n(13), default)]
+    pub unpaid: bool,
 }
 
 /// A batch: slices that are given to a runner together.
@@ -139,7 +142,7 @@ impl Ledger {
     pub const fn status(&self) -> WorkStatus {
         if self.cancelled {
             WorkStatus::Cancelled
-        } else if self.held {
+        } else if self.held || self.unpaid {
             WorkStatus::Paused
         } else if self.total == 0 {
             WorkStatus::New
@@ -154,7 +157,11 @@ impl Ledger {
 
     /// Slices that wait to be put into a batch.
     pub const fn pending(&self) -> u64 {
-        if self.cancelled || self.held { 0 } else { self.total - self.given + self.again }
+        if self.cancelled || self.held || self.unpaid {
+            0
+        } else {
+            self.total - self.given + self.again
+        }
     }
 
     /// Whether nothing is left to do.

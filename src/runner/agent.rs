@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::stream::StreamExt;
+use serde_json::{Map, Value};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -21,6 +22,7 @@ use super::outbox::{Outbox, is_passing};
 use super::protocol::{Attempt, Carried, CarriedJob, Notification, ReportReply};
 use super::turns::{Answer, Call, Turns};
 use crate::Code;
+use crate::face::core::compute_group::JoinGroup;
 use crate::model::Millis;
 
 /// First pause before another try.
@@ -43,6 +45,10 @@ pub struct Settings {
     pub script_types: Vec<&'static str>,
     /// How many attempts it holds at once.
     pub slots: u32,
+    /// What it is able to: nested booleans.
+    pub capabilities: Map<String, Value>,
+    /// Compute groups that it serves; none: the public one.
+    pub groups: Vec<JoinGroup>,
     /// For operators to tell runners apart.
     pub labels: BTreeMap<String, String>,
     /// For jobs in hand to end when it drains.
@@ -165,13 +171,15 @@ impl<L: Link> Agent<L> {
     }
 
     fn attach(&self) -> Connection {
-        let Settings { context_id, runner_id, script_types, slots, labels, .. } = &self.settings;
+        let Settings { context_id, runner_id, script_types, slots, .. } = &self.settings;
         let params = Attach {
             context_id: *context_id,
             runner_id: *runner_id,
             script_types: script_types.clone(),
             slots: *slots,
-            labels: labels.clone(),
+            capabilities: self.settings.capabilities.clone(),
+            groups: self.settings.groups.clone(),
+            labels: self.settings.labels.clone(),
             in_hand: self.outbox.tokens(),
         };
         let link = Arc::clone(&self.link);

@@ -241,9 +241,17 @@ async fn within<T>(limit: Option<Duration>, stopper: &Stopper, mut run: BoxFutur
     let Some(limit) = limit else { return run.await };
     tokio::select! {
         outcome = &mut run => return outcome,
-        () = sleep(limit) => stopper.stop(StopReason::TimedOut(limit)),
+        () = sleep(limit.saturating_sub(head_start(limit))) => {
+            stopper.stop(StopReason::TimedOut(limit));
+        }
     }
     run.await
+}
+
+/// How much of a limit is left to stop and to report in: the coordinator gives an attempt up at
+/// the same limit, and takes no report after that, nor the output that is in it.
+fn head_start(limit: Duration) -> Duration {
+    (limit / 20).min(Duration::from_millis(100))
 }
 
 /// The language that a value of `ScriptType` names.
@@ -267,6 +275,14 @@ mod tests {
         stopper.stop(StopReason::TimedOut(Duration::from_millis(1_500)));
         stopper.stop(StopReason::Cancelled("late".into()));
         assert_eq!(stop.wait().await.to_string(), "timed out after 1.5 s");
+    }
+
+    #[test]
+    fn some_of_a_limit_is_left_to_report_in() {
+        for (limit, left) in [(1_000, 50), (2_000, 100), (3_600_000, 100), (0, 0)] {
+            let (limit, left) = (Duration::from_millis(limit), Duration::from_millis(left));
+            assert_eq!(head_start(limit), left);
+        }
     }
 
     #[tokio::test]

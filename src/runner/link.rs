@@ -11,13 +11,15 @@ use hyper::HeaderMap;
 use jsonrpsee::core::client::{ClientT, Error as WireError, SubscriptionClientT};
 use jsonrpsee_ws_client::{PingConfig, WsClient, WsClientBuilder};
 use parking_lot::Mutex;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::protocol::{Carried, DrainReply, HeartbeatReply, Notification, Report, ReportReply};
 use crate::access::{Secret, signed_by};
 use crate::client::{self, ByName, Trust, bearer};
 use crate::face::core::auth::{AuthChallenge, GetChallenge, SignIn};
+use crate::face::core::compute_group::JoinGroup;
 use crate::identity::NodeKey;
 
 /// Largest message from the coordinator, bytes.
@@ -75,6 +77,12 @@ pub struct Attach {
     pub script_types: Vec<&'static str>,
     /// How many attempts at once.
     pub slots: u32,
+    /// What it is able to: nested booleans.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub capabilities: Map<String, Value>,
+    /// Compute groups that it serves; none: as the coordinator sees fit.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<JoinGroup>,
     /// For operators to tell runners apart.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -248,9 +256,43 @@ impl Link for WebSocket {
 fn lost(err: WireError) -> LinkError {
     match err {
         WireError::Call(err) => {
-            let reason = err.data().map(|data| format!(": {data}")).unwrap_or_default();
+            let reason = err.data().and_then(|data| reason(data.get()));
+            let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
             LinkError::Refused { code: err.code(), message: format!("{}{reason}", err.message()) }
         }
         other => LinkError::Lost(other.to_string()),
+    }
+}
+
+/// What the data of an error says in words.
+fn reason(data: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Data {
+        field: Option<String>,
+        reason: String,
+    }
+    let Data { field, reason } = serde_json::from_str(data).ok()?;
+    Some(match field.filter(|field| !field.is_empty()) {
+        Some(field) => format!("{field}: {reason}"),
+        None => reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_in_words() {
+        let said = |data| reason(data).unwrap_or_default();
+        assert_eq!(
+            said(r#"{"kind":"runner","reason":"runner 1/7 not found"}"#),
+            "runner 1/7 not found"
+        );
+        assert_eq!(
+            said(r#"{"field":"slots","reason":"must be 1 to 1024"}"#),
+            "slots: must be 1 to 1024"
+        );
+        assert_eq!(said(r#"{"incident":"x"}"#), "");
     }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use futures_util::stream::StreamExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinHandle, JoinSet};
 
@@ -42,6 +43,7 @@ impl LocalRunners {
             app,
             executors,
             functions: Vec::new(),
+            capabilities: Map::new(),
             permits: Arc::new(Semaphore::new(slots)),
             stopped,
             agents: JoinSet::new(),
@@ -76,6 +78,8 @@ struct Watcher {
     executors: Arc<Executors>,
     /// Languages of functions that can be called here.
     functions: Vec<&'static str>,
+    /// What they find here.
+    capabilities: Map<String, Value>,
     permits: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
     agents: JoinSet<Ended>,
@@ -89,6 +93,7 @@ impl Watcher {
     async fn watch(mut self) {
         let functions = self.executors.functions().languages().await;
         self.functions = functions.into_iter().map(FunctionLanguage::as_str).collect();
+        self.capabilities = self.executors.functions().capabilities().await;
         while !*self.stopped.borrow() {
             // First the place in the log, then what there is: nothing falls between.
             let Ok(mut follower) = self.app.store.follow(None) else { break };
@@ -171,6 +176,8 @@ impl Watcher {
             runner_id: key.1,
             script_types,
             slots: self.app.config.local_slots.max(1),
+            capabilities: if is_group(key.0) { self.capabilities.clone() } else { Map::new() },
+            groups: Vec::new(),
             labels: BTreeMap::from([("built_in".to_owned(), "local".to_owned())]),
             drain_limit: self.app.config.drain_timeout,
             now: self.app.now,

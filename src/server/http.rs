@@ -37,6 +37,8 @@ const BODY_STALL: Duration = Duration::from_secs(30);
 /// How long, and how much of, a body that is too large is read before it is refused: a peer that
 /// is still writing would otherwise lose the answer.
 const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
+/// How long nothing may come of such a body: a peer that waits for the answer gets it.
+const DISCARD_STALL: Duration = Duration::from_secs(1);
 
 /// Answers one request.
 pub(super) async fn answer(link: Arc<Link>, mut request: Request<Incoming>) -> Answer {
@@ -74,12 +76,19 @@ async fn route(link: Arc<Link>, request: Request<Incoming>) -> Answer {
 /// JSON-RPC over HTTP.
 async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     let visitor = link.visitor(request.headers(), request.extensions());
-    if !is_json(request.headers().get(CONTENT_TYPE)) {
+    let kind = request.headers().get(CONTENT_TYPE);
+    if !is_json(kind) && !is_of_type(kind, "application/json-rpc") {
         let error = bare(Code::InvalidRequest, "Content-Type must be application/json");
         return json(StatusCode::UNSUPPORTED_MEDIA_TYPE, failure("null", &error));
     }
-    let limit = link.shared.app.config.max_body_bytes;
-    let body = match read(request.into_body(), limit).await {
+    let sizes = &link.shared.sizes;
+    let what = "bytes in a request";
+    let body = match read(request.into_body(), sizes.largest()).await {
+        Ok(body) if sizes.admit(&body) => Ok(body),
+        Ok(_) | Err(Error::Limit { .. }) => Err(sizes.refusal(what)),
+        Err(err) => Err(err),
+    };
+    let body = match body {
         Ok(body) => body,
         Err(err) => {
             let (status, error): (_, ErrorObjectOwned) = (status_of(&err), err.into());
@@ -114,10 +123,13 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
 
 /// Whether a body is to be read as JSON; one without a type is.
 pub(super) fn is_json(value: Option<&HeaderValue>) -> bool {
+    is_of_type(value, "application/json")
+}
+
+fn is_of_type(value: Option<&HeaderValue>, wanted: &str) -> bool {
     let Some(value) = value else { return true };
     let kind = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/json")
-        || kind.eq_ignore_ascii_case("application/json-rpc")
+    kind.eq_ignore_ascii_case(wanted)
 }
 
 /// Reads a whole body within the limits of size and time.
@@ -166,7 +178,8 @@ pub(super) async fn read(mut body: Incoming, limit: u32) -> Result<Bytes, Error>
 pub(super) async fn discard(mut body: Incoming) {
     let (within, mut left) = DISCARD;
     let until = Instant::now() + within;
-    while let Ok(Some(Ok(frame))) = timeout_at(until, body.frame()).await {
+    let next = |now: Instant| until.min(now + DISCARD_STALL);
+    while let Ok(Some(Ok(frame))) = timeout_at(next(Instant::now()), body.frame()).await {
         left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
         if left == 0 {
             return;

@@ -31,7 +31,7 @@ pub(super) struct Intake {
 
 impl Intake {
     pub(super) fn new(link: &Link) -> Self {
-        let limit = link.shared.app.config.max_body_bytes;
+        let limit = link.shared.sizes.largest();
         Self {
             frames: Frames::new(usize::try_from(limit).unwrap_or(usize::MAX)),
             input: Vec::new(),
@@ -90,10 +90,11 @@ impl Intake {
             }
             // What has not been begun before a stop is not begun any more.
             _ if *link.shared.app.stopping.borrow() => return,
-            Piece::Message(message) => envelope::admitted(message, config.max_batch),
-            Piece::TooLarge => {
-                let what = "bytes in a message".to_owned();
-                let error = crate::Error::Limit { what, limit: config.max_body_bytes.into() };
+            Piece::Message(message) if link.shared.sizes.admit(message) => {
+                envelope::admitted(message, config.max_batch)
+            }
+            Piece::Message(_) | Piece::TooLarge => {
+                let error = link.shared.sizes.refusal("bytes in a message");
                 envelope::refusal("null", &error.into()).into_bytes().into()
             }
         };

@@ -13,6 +13,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::link::Link;
 use super::socket::LAST_CHANCE;
+use crate::alarm::Alarm;
 use crate::app::Cx;
 use crate::method::{Entry, Items, LastWords, Note};
 
@@ -75,7 +76,8 @@ impl Push<'_> {
         let lagged = {
             // One future for all of the time: to wait anew for each notification costs more than
             // the notification.
-            let mut closed = pin!(self.sink.closed());
+            let closed = pin!(self.sink.closed());
+            let mut closed = Alarm::new(closed);
             loop {
                 let note = tokio::select! {
                     biased;

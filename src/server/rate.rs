@@ -47,7 +47,8 @@ impl Rates {
             Caller::Anonymous => Who::At(neighbourhood(peer)),
             known => Who::Known(known),
         };
-        limiter.check(&who).map_err(|wait| Error::TooOften { limit: *limit, wait })
+        let what = "calls per second";
+        limiter.check(&who).map_err(|wait| Error::TooOften { what, limit: *limit, wait })
     }
 }
 
@@ -121,7 +122,7 @@ mod tests {
         ];
         for (caller, peer) in all {
             assert!((0..2).all(|_| rates.take(caller, peer).is_ok()), "{caller:?} {peer}");
-            let Err(Error::TooOften { limit: 1, wait }) = rates.take(caller, peer) else {
+            let Err(Error::TooOften { limit: 1, wait, .. }) = rates.take(caller, peer) else {
                 panic!("{caller:?} {peer}");
             };
             assert!(!wait.is_zero());

@@ -201,14 +201,17 @@ async fn take(
         http::discard(body).await;
         return Err(Untaken::MediaType);
     }
-    let limit = style.max_body_bytes.unwrap_or(link.shared.app.config.max_body_bytes);
+    let limit = (style.max_body_bytes)(&link.shared.app.config);
     http::read(body, limit).await.map_err(|err| match err {
         Error::Limit { .. } => Untaken::TooLarge(limit),
         err => Untaken::Error(err),
     })
 }
 
-/// Merges body, query and path into the text of one object; the later wins.
+/// Merges body, query and path into the text of one object.
+///
+/// What two of them say must be the same: whoever looks at one of them only, such as a proxy that
+/// admits requests by their path, must not be told something else than the method is.
 pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String> {
     let body = std::str::from_utf8(&request.body)
         .map_err(|_| Error::params("", "the body is not UTF-8"))?;
@@ -223,7 +226,8 @@ pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String>
             .map_err(|err| Error::params("", format!("the body must be a JSON object: {err}")))?,
     };
     let mut given: Vec<(Cow<'_, str>, Value)> = Vec::new();
-    for (name, text) in form_urlencoded::parse(request.query.as_bytes()) {
+    for pair in request.query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, text) = pair_of_query(pair)?;
         let field = entry.shape.field(&name);
         let value = field.map_or_else(|| Value::from(&*text), |field| field.coerce(&text));
         let list = field.is_some_and(|field| field.is("array"));
@@ -239,11 +243,12 @@ pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String>
         let text =
             percent_decoded(text).ok_or_else(|| Error::params(*name, "malformed in the path"))?;
         let field = entry.shape.field(name);
-        given.retain(|(taken, _)| taken != name);
-        given.push((
-            Cow::Borrowed(*name),
-            field.map_or_else(|| Value::from(&*text), |field| field.coerce(&text)),
-        ));
+        let value = field.map_or_else(|| Value::from(&*text), |field| field.coerce(&text));
+        match given.iter().find(|(taken, _)| taken == name) {
+            Some((_, same)) if *same == value => {}
+            Some(_) => return Err(Error::params(*name, "not what the path says")),
+            None => given.push((Cow::Borrowed(*name), value)),
+        }
     }
     let mut object = String::from("{");
     let mut add = |name: &str, json: &dyn std::fmt::Display| {
@@ -252,8 +257,13 @@ pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String>
         let _ = write!(object, "{comma}{}:{json}", Value::from(name));
     };
     for (name, json) in &body.0 {
-        if given.iter().all(|(taken, _)| taken != name) {
-            add(name, json);
+        match given.iter().find(|(taken, _)| taken == name) {
+            Some((_, value))
+                if serde_json::from_str::<Value>(json.get()).ok().as_ref() == Some(value) => {}
+            Some(_) => {
+                return Err(Error::params(name, "not what the path or the query says"));
+            }
+            None => add(name, json),
         }
     }
     for (name, value) in &given {
@@ -261,6 +271,20 @@ pub(super) fn merged(entry: &Entry, request: &RestRequest<'_>) -> Result<String>
     }
     object.push('}');
     Ok(object)
+}
+
+/// Name and value of one pair of a query.
+fn pair_of_query(pair: &str) -> Result<(Cow<'_, str>, Cow<'_, str>)> {
+    let decoded = |text: &str| {
+        let text = text.replace('+', " ");
+        percent_decoded(&text).map(Cow::into_owned)
+    };
+    let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = decoded(name).ok_or_else(|| Error::params("", "the query is malformed"))?;
+    match decoded(text) {
+        Some(text) => Ok((name.into(), text.into())),
+        None => Err(Error::params(name, "malformed in the query")),
+    }
 }
 
 /// The members of an object in their order, values unread.
@@ -306,10 +330,25 @@ mod tests {
     }
 
     #[test]
-    fn the_path_wins_over_the_query_and_that_over_the_body() {
-        let got = merged(r#"{"a":1,"b":[2],"c":3}"#, "b=x&profile=7", &[("c", "a%20b")]);
-        assert_eq!(got, serde_json::json!({ "a": 1, "b": "x", "profile": "7", "c": "a b" }));
+    fn path_query_and_body_make_one_object() {
+        let got = merged(r#"{"a":1,"d":"x y"}"#, "b=x+%2B&profile=7&d=x%20y&&", &[("c", "a%20b")]);
+        let want =
+            serde_json::json!({ "a": 1, "b": "x +", "profile": "7", "c": "a b", "d": "x y" });
+        assert_eq!(got, want);
         assert_eq!(merged("", "", &[]), serde_json::json!({}));
+        assert_eq!(merged(r#"{"c":"1"}"#, "c=1", &[("c", "1")]), serde_json::json!({ "c": "1" }));
+    }
+
+    #[test]
+    fn what_path_query_and_body_say_differently_is_refused() {
+        let entry = &face::entries()[0];
+        for (body, query, path) in [
+            (r#"{"c":2}"#, "", &[("c", "1")][..]),
+            (r#"{"c":2}"#, "c=1", &[]),
+            ("{}", "c=2", &[("c", "1")]),
+        ] {
+            assert!(super::merged(entry, &request(body, query, path)).is_err(), "{body} {query}");
+        }
     }
 
     #[test]
@@ -318,5 +357,8 @@ mod tests {
         assert!(super::merged(entry, &request("[1]", "", &[])).is_err());
         assert!(super::merged(entry, &request("{}", "a=1&a=2", &[])).is_err());
         assert!(super::merged(entry, &request("{}", "", &[("id", "%ff")])).is_err());
+        for query in ["a=%ff", "a=%zz", "a=%", "%ff=1", "a=1&%C0%80=2"] {
+            assert!(super::merged(entry, &request("{}", query, &[])).is_err(), "{query}");
+        }
     }
 }

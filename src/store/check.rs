@@ -48,6 +48,7 @@ impl Report {
 /// # Errors
 /// When it is in use or cannot be opened at all; what is wrong inside is in the report.
 pub fn check(dir: &Path) -> Result<Report, StoreError> {
+    migrate::must_be_one(dir)?;
     let _lock = lock::take(dir)?;
     migrate::prepare(dir)?;
     rebuild::finish(dir)?;

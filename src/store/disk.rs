@@ -28,7 +28,7 @@ const PART_BYTES: usize = 1_800;
 /// A page full of parts, about.
 const PAGE_BYTES: u64 = 16 * 1_800;
 /// The row that says how far the state is; no table has its prefix.
-pub(super) const POSITION: &[u8] = b"\0position";
+const POSITION: &[u8] = b"\0position";
 /// The first byte of a head, where other values have their kind.
 const HEAD: u8 = 2;
 const _: () = assert!(HEAD != PLAIN && HEAD != BLOB, "kinds of values differ");
@@ -145,12 +145,16 @@ impl Disk {
         self.rows.range::<&[u8], _>((start, Bound::Unbounded))
     }
 
-    /// The row that a walk has come to.
+    /// The row that a walk has come to; none where it is the position, which is no row and may look
+    /// like a head.
     pub(super) fn passed(
         &self,
         key: &[u8],
         stored: sled::IVec,
     ) -> Result<Option<Found>, StoreError> {
+        if key == POSITION {
+            return Ok(None);
+        }
         let bytes = u64::try_from(key.len() + stored.len()).unwrap_or(u64::MAX);
         self.warm.grown(&self.rows, key, bytes);
         self.found(key, stored)

@@ -41,16 +41,20 @@ impl Follower {
     /// and costs no memory while it is slow. Cancel safe.
     pub async fn next(&mut self) -> Next {
         loop {
-            let Tip { latest, closed } = *self.tip.borrow_and_update();
-            // Most of the time there is nothing new after what was just sent.
-            let page = if latest == self.since {
-                Ok(Vec::new())
-            } else {
-                match self.store.core.log.recent(self.since, PAGE) {
+            let (latest, newest, closed) = {
+                let tip = self.tip.borrow_and_update();
+                let newest = tip.newest.as_ref().filter(|event| event.seq == self.since + 1);
+                (tip.latest, newest.cloned(), tip.closed)
+            };
+            // Most of the time there is one event, and then nothing new after what was just sent.
+            let page = match newest {
+                Some(event) => Ok(vec![event]),
+                None if latest == self.since => Ok(Vec::new()),
+                None => match self.store.core.log.recent(self.since, PAGE) {
                     Ok(Some(page)) => Ok(page),
                     Ok(None) => self.read().await,
                     Err(err) => Err(err),
-                }
+                },
             };
             match page {
                 Ok(page) => {

@@ -26,9 +26,11 @@ const PAGE_BYTES: usize = 512 << 10;
 const MANY: usize = 64;
 
 /// The end of the log, which followers wait for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Tip {
     pub(super) latest: u64,
+    /// The last event, for the many who have seen all before it.
+    pub(super) newest: Option<Arc<Logged>>,
     pub(super) closed: bool,
 }
 
@@ -66,11 +68,12 @@ impl Herald {
         }
     }
 
-    /// The log goes up to `latest`, from now on for whoever looks, and soon for whoever waits.
-    fn tell(&self, tip: &Arc<watch::Sender<Tip>>, latest: u64) {
+    /// The log goes up to `newest`, from now on for whoever looks, and soon for whoever waits.
+    fn tell(&self, tip: &Arc<watch::Sender<Tip>>, newest: &Arc<Logged>) {
         let many = self.runtime.get().filter(|_| tip.receiver_count() > MANY);
         tip.send_if_modified(|tip| {
-            tip.latest = latest;
+            tip.latest = newest.seq;
+            tip.newest = Some(Arc::clone(newest));
             many.is_none()
         });
         let Some(runtime) = many else { return };
@@ -97,7 +100,11 @@ impl Log {
         let keep_age = options.events_keep_age.map(|age| u64::try_from(age.as_millis()));
         Self {
             ring: RwLock::new(Ring { events: VecDeque::new(), bytes: 0, latest: last.seq }),
-            tip: Arc::new(watch::Sender::new(Tip { latest: last.seq, closed: false })),
+            tip: Arc::new(watch::Sender::new(Tip {
+                latest: last.seq,
+                newest: None,
+                closed: false,
+            })),
             herald: Herald::default(),
             keep: options.events_keep.max(1),
             keep_age: keep_age.map(|age| age.unwrap_or(Millis::MAX)),
@@ -131,24 +138,21 @@ impl Log {
     /// Makes committed events visible and wakes the followers once.
     pub(super) fn publish<'b>(&self, batches: impl Iterator<Item = &'b Batch>) {
         let mut ring = self.ring.write();
-        let before = ring.latest;
+        let mut newest = None;
         for event in batches.flat_map(|batch| &batch.events) {
             ring.bytes += event.weight();
             ring.latest = event.seq;
             ring.events.push_back(Arc::clone(event));
+            newest = Some(Arc::clone(event));
         }
-        if ring.latest == before {
-            return;
-        }
+        let Some(newest) = newest else { return };
         while ring.events.len() > RING_EVENTS || ring.bytes > RING_BYTES {
             let Some(event) = ring.events.pop_front() else { break };
             ring.bytes = ring.bytes.saturating_sub(event.weight());
         }
-        let latest = ring.latest;
-        let at = ring.events.back().map_or(0, |event| event.at);
         drop(ring);
-        self.clock.fetch_max(at, Ordering::AcqRel);
-        self.herald.tell(&self.tip, latest);
+        self.clock.fetch_max(newest.at, Ordering::AcqRel);
+        self.herald.tell(&self.tip, &newest);
     }
 
     /// At most `limit` events after `since` when they are in memory; else the disk has them.

@@ -35,6 +35,17 @@ pub(super) fn prepare(dir: &Path) -> Result<(), StoreError> {
     upgrade(dir, CURRENT, STEPS)
 }
 
+/// Makes sure that `dir` is a data directory already, before anything is put into it.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn must_be_one(dir: &Path) -> Result<(), StoreError> {
+    match read(dir)? {
+        Some(_) => Ok(()),
+        None => Err(StoreError::Foreign(dir.to_owned())),
+    }
+}
+
 /// Says that `dir` is complete and of the current version.
 pub(super) fn stamp(dir: &Path) -> Result<(), StoreError> {
     write(dir, CURRENT)

@@ -24,6 +24,7 @@ const ROWS: usize = 4_096;
 /// # Errors
 /// When it is in use, or something cannot be read or written; then it is as it was before.
 pub fn compact(dir: &Path) -> Result<(u64, u64), StoreError> {
+    migrate::must_be_one(dir)?;
     let _lock = lock::take(dir)?;
     migrate::prepare(dir)?;
     finish(dir)?;
@@ -55,6 +56,7 @@ pub fn compact(dir: &Path) -> Result<(u64, u64), StoreError> {
 /// [`StoreError::Forgotten`] when batches between the two are missing, or when something cannot
 /// be read or written; then the directory is as it was before.
 pub fn rebuild(dir: &Path, backup: Option<&Path>) -> Result<Position, StoreError> {
+    migrate::must_be_one(dir)?;
     let _lock = lock::take(dir)?;
     migrate::prepare(dir)?;
     finish(dir)?;

@@ -33,6 +33,9 @@ pub struct AccountRow {
     /// When it was entered.
     #[n(2)]
     pub created_at: Millis,
+    /// What is on it, millionths; less than nothing when more was begun than could be paid.
+    #[cbor(n(3), default)]
+    pub balance: i64,
 }
 
 /// An API key; its digits and its secret are not kept.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use super::batch::{Changes, Position, Value};
-use super::disk::{Disk, POSITION};
+use super::disk::Disk;
 use super::merge::{Merge, Place};
 use super::{KeyBytes, StoreError};
 
@@ -210,7 +210,7 @@ impl State {
         let (mut walk, mut found) = (Walk::new(prefix.clone(), None), Vec::new());
         loop {
             let more = self.rows(&[], &mut walk, PAGE, &mut found)?;
-            for (key, value) in found.drain(..).filter(|(key, _)| key.as_slice() != POSITION) {
+            for (key, value) in found.drain(..) {
                 visit(&key, &value)?;
             }
             if !more {

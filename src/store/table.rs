@@ -13,7 +13,9 @@ use super::row::{
 use super::row_access::{ApiKeyRow, SessionRow, TokenRow};
 use super::row_capability::{CapabilityRow, OfferRow, RevocationRow};
 use super::row_directory::{DirectoryRow, NodeRow, StatementRow};
+use super::row_group::ComputeGroupRow;
 use super::row_identity::{AccountRow, IdentityRow, KeystoreKeyRow};
+use super::row_webhook::WebhookRow;
 use super::work::{SliceFailureRow, TextsRow, WorkEventRow, WorkRow, WorkRunRow, WorkSourceRow};
 use super::{Key, KeyBytes, StoreError};
 use crate::model::address::Address;
@@ -82,6 +84,10 @@ pub const ACCOUNTS: Table<(Address, u32), AccountRow> = Table::new(b'B', "accoun
 pub const ACCOUNT_INDEX: Table<(Address, u8, String), u32> = Table::new(b'G', "account index");
 /// API keys by the SHA-256 digest of their digits.
 pub const KEYSTORE_KEYS: Table<[u8; 32], KeystoreKeyRow> = Table::new(b'g', "keystore API keys");
+/// Compute groups by key.
+pub const COMPUTE_GROUPS: Table<String, ComputeGroupRow> = Table::new(b'J', "compute groups");
+/// Where results of open jobs are sent, by job and place in its list.
+pub const WEBHOOKS: Table<(Address, u32), WebhookRow> = Table::new(b'K', "webhooks");
 /// Nodes that publish in the directory, by key.
 pub const NODES: Table<[u8; 32], NodeRow> = Table::new(b'd', "nodes");
 /// Current statements of nodes, in the order in which they were accepted.
@@ -148,6 +154,8 @@ pub(super) const ALL: &[AnyTable] = &[
     AnyTable::of(ACCOUNTS),
     AnyTable::of(ACCOUNT_INDEX),
     AnyTable::of(KEYSTORE_KEYS),
+    AnyTable::of(WEBHOOKS),
+    AnyTable::of(COMPUTE_GROUPS),
     AnyTable::of(NODES),
     AnyTable::of(STATEMENTS),
     AnyTable::of(FEDERATIONS),

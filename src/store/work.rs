@@ -4,6 +4,7 @@ use minicbor::{Decode, Encode};
 
 use crate::model::Millis;
 use crate::model::address::Address;
+use crate::model::demand::Demands;
 use crate::model::slices::FunctionLanguage;
 use crate::model::work::{Ledger, WorkStatus};
 
@@ -49,6 +50,15 @@ pub struct WorkRow {
     /// How long one slice may take, milliseconds.
     #[n(12)]
     pub slice_millis: u64,
+    /// What it asks of runners.
+    #[cbor(n(13), default)]
+    pub demands: Demands,
+    /// Its slices up to this number are URLs of what they are.
+    #[cbor(n(14), default)]
+    pub remote: u64,
+    /// What a finished slice costs, millionths; 0 where nothing is charged.
+    #[cbor(n(15), default)]
+    pub price: u64,
 }
 
 /// The function of an open job, and what is said once about all its slices.

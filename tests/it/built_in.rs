@@ -60,6 +60,8 @@ fn agent(server: &Core, id: u32) -> (JoinHandle<Ended>, oneshot::Sender<()>) {
         runner_id: id,
         script_types: SCRIPT_TYPES.to_vec(),
         slots: 4,
+        capabilities: serde_json::Map::new(),
+        groups: Vec::new(),
         labels: BTreeMap::new(),
         drain_limit: Duration::from_secs(30),
         now: server.app.now,

@@ -23,6 +23,23 @@ async fn a_context_is_created_loaded_listed_and_deleted() {
 }
 
 #[tokio::test]
+async fn the_lowest_and_the_highest_ids_are_ids_like_all_others() {
+    let server = Core::start().await;
+    for id in [0, u32::MAX, u32::MAX - 1] {
+        let context = json!({ "id": id, "admins": [id], "readers": [], "executors": [] });
+        server.rpc("context.create", json!({ "context": context })).await.unwrap();
+        let mut job = crate::job::params(id);
+        job["context_id"] = json!(id);
+        for (field, value) in [("context_id", id), ("caller_id", id)] {
+            job["job"][field] = json!(value);
+        }
+        let made = server.rpc("job.create", job).await.unwrap();
+        let key = json!({ "context_id": id, "caller_id": id, "id": id });
+        assert_eq!(server.rpc("job.load", key).await.unwrap(), made);
+    }
+}
+
+#[tokio::test]
 async fn a_context_that_holds_anything_is_deleted_by_force_only() {
     let server = Core::start().await;
     for id in 1..=30 {

@@ -345,7 +345,7 @@ async fn refusals_outside_of_any_method_speak_the_same_language() {
     assert!(answer.head.contains("access-control-allow-origin: *"));
     let answer = ask(&server, "GET /nothing", &[], "").await;
     assert!(answer.body["error"].is_null(), "another face's: {}", answer.body);
-    let unknown = server.ask("dcp.identity.get", json!({ "what": 1 })).await;
+    let unknown = server.ask("dcp.identity.get", json!({ "auth": 1 })).await;
     assert_eq!(code_of(&unknown), -32602);
     let data = &unknown["error"]["data"];
     assert!(data["error"].is_string() && data["http_status"] == 400, "{data}");

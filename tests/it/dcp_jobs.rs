@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::fake_runner::Line;
 use crate::server::TestServer;
 use crate::slice_runner::{
-    ACCOUNT, OTHER, OURS, SliceRunner, call, deploy, failed, finished, line,
+    ACCOUNT, GROUP, OTHER, OURS, SliceRunner, call, deploy, failed, finished, line,
 };
 
 /// A job without slices, with these members besides.
@@ -320,23 +320,23 @@ async fn a_reader_waits_for_the_next_result() {
 async fn compute_groups_are_no_contexts_of_clients() {
     let server = TestServer::start().await;
     let mut client = line(&server).await;
-    let context = json!({ "id": u32::MAX, "admins": [], "readers": [], "executors": [] });
+    let context = json!({ "id": GROUP, "admins": [], "readers": [], "executors": [] });
     let answer = client.ask("context.create", json!({ "context": context })).await;
     assert_eq!(answer.unwrap_err().0, -32602);
     let job = json!({
-        "id": 1, "caller_id": 1, "context_id": u32::MAX, "script": "1", "script_type": "Sal",
+        "id": 1, "caller_id": 1, "context_id": GROUP, "script": "1", "script_type": "Sal",
         "timeout": 0, "retries": 0, "env_vars": {}, "prerequisites": [], "depends": [],
     });
-    let answer = client.ask("job.create", json!({ "context_id": u32::MAX, "job": job })).await;
+    let answer = client.ask("job.create", json!({ "context_id": GROUP, "job": job })).await;
     assert!(answer.is_err(), "{answer:?}");
     let contexts = client.ask("context.list", json!({})).await.unwrap();
     assert_eq!(contexts["items"], json!([]));
     let runner = json!({
         "id": 1, "pubkey": "k", "address": "127.0.0.1", "topic": "t", "local": false,
     });
-    let group = json!({ "context_id": u32::MAX, "runner": runner });
+    let group = json!({ "context_id": GROUP, "runner": runner });
     client.ask("runner.create", group).await.unwrap();
-    let attach = json!({ "context_id": u32::MAX, "runner_id": 1, "script_types": ["Sal"] });
+    let attach = json!({ "context_id": GROUP, "runner_id": 1, "script_types": ["Sal"] });
     assert_eq!(client.ask("runner.attach", attach).await.unwrap_err().0, -32602);
 }
 

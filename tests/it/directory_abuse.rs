@@ -283,6 +283,11 @@ async fn sizes_and_types_are_checked_before_anything_is_read() {
     );
     let (head, _) = bare(&server, format!("{head}{text}").as_bytes()).await;
     assert!(head.starts_with("http/1.1 201"), "{head}");
+    // What says that it is too large is not waited for.
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 65537\r\n\r\n");
+    let (head, body) = bare(&server, head.as_bytes()).await;
+    assert!(head.starts_with("http/1.1 413"), "{head}");
+    assert_eq!(body["reason"], "body-too-large");
     // Chunks have no length that could be looked at before.
     let chunked = format!(
         "PUT {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -64,6 +64,21 @@ async fn plain_gates_open_when_all_are_satisfied_and_close_for_a_rerun() {
 }
 
 #[tokio::test]
+async fn an_explanation_names_the_gates_that_are_closed() {
+    let server = Core::start().await;
+    let gates = ["approval", "after:2100-01-01T00:00:00Z", "flow:99", "job:42/98", "licence"];
+    submit(&server, 7, &[gated(1, &gates)]).await;
+    satisfy(&server, 1, "approval").await;
+    let explained = of_job(&server, "job.explain", 1).await;
+    let waits = explained["waiting_for"].as_array().unwrap();
+    assert_eq!(waits.len(), 4, "{explained}");
+    for gate in &gates[1..] {
+        let names = |wait: &Value| wait["detail"].as_str().unwrap().contains(gate);
+        assert!(waits.iter().any(names), "{gate}: {explained}");
+    }
+}
+
+#[tokio::test]
 async fn an_early_satisfaction_counts() {
     let server = Core::start().await;
     let mut runner = FakeRunner::attach(&server, 5, 1).await;

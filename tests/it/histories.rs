@@ -6,6 +6,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use muster::Error;
 use muster::engine::{Hello, Push, Report, Skill, Token, Verdict};
+use muster::model::demand::Offer;
 use muster::model::task::Language;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::Receiver;
@@ -101,6 +102,7 @@ impl World {
             runner: (1, id),
             skills: vec![Skill::Script(Language::Osis)],
             slots: runner.slots,
+            offer: Offer::public(),
             labels: BTreeMap::new(),
             in_hand: runner.held.iter().map(ToString::to_string).collect(),
         };

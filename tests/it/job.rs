@@ -95,6 +95,18 @@ async fn a_refusal_names_the_field() {
 }
 
 #[tokio::test]
+async fn a_name_that_comes_twice_in_a_map_is_refused() {
+    let server = Core::start().await;
+    let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "job.create", "params": params(1) });
+    let twice = text.to_string().replace(r#""A":"1""#, r#""A":"1","\u0041":"2""#);
+    let answer = server.post(&twice).await;
+    let error = &answer["error"];
+    assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(-32602), &json!("given twice")));
+    assert_eq!(error["data"]["field"], "job.env_vars.A");
+    refused(server.rpc("job.load", key(1)).await, -32001);
+}
+
+#[tokio::test]
 async fn text_comes_back_as_it_was_sent() {
     let server = Core::start().await;
     let text = "NUL \u{0}, newline \n, ünïcode \u{1F680}, quote \"";

@@ -25,6 +25,11 @@ pub struct Process {
 
 impl Process {
     pub async fn start(dir: &Path, runner_grace: u32) -> Self {
+        Self::with(dir, runner_grace, &[]).await
+    }
+
+    /// With further arguments.
+    pub async fn with(dir: &Path, runner_grace: u32, arguments: &[&str]) -> Self {
         let endpoints = dir.join("endpoints.json");
         let _ = std::fs::remove_file(&endpoints);
         let mut child = Command::new(env!("CARGO_BIN_EXE_muster"))
@@ -33,6 +38,7 @@ impl Process {
             .arg(dir)
             .args(["--api-http-port", "0", "--api-ws-port", "0"])
             .args(["--runner-grace", &runner_grace.to_string()])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -9,7 +9,7 @@ use crate::fake_runner::Line;
 use crate::server::TestServer;
 
 /// The public compute group.
-pub const GROUP: u32 = u32::MAX;
+pub const GROUP: u32 = u32::MAX - 256;
 /// Credentials of one identity.
 pub const OURS: &str = include_str!("dcp_keystore.header");
 /// Credentials of another.
@@ -65,13 +65,33 @@ impl SliceRunner {
     }
 
     /// Attaches with what it has in hand.
-    pub async fn attach_again(mut line: Line, id: u32, slots: u32, in_hand: Value) -> Self {
-        let hello = json!({
+    pub async fn attach_again(line: Line, id: u32, slots: u32, in_hand: Value) -> Self {
+        Self::attach_saying(line, id, slots, json!({ "in_hand": in_hand })).await.unwrap()
+    }
+
+    /// Attaches with further members, if it may.
+    pub async fn attach_saying(
+        mut line: Line,
+        id: u32,
+        slots: u32,
+        more: Value,
+    ) -> Result<Self, (i32, Value)> {
+        let mut hello = json!({
             "context_id": GROUP, "runner_id": id, "script_types": ["JavaScript"], "slots": slots,
-            "in_hand": in_hand,
         });
-        line.ask("runner.attach", hello).await.unwrap();
-        Self { line, id, batches: VecDeque::new() }
+        hello.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        line.ask("runner.attach", hello).await?;
+        Ok(Self { line, id, batches: VecDeque::new() })
+    }
+
+    /// Creates and attaches runner `id` that says more of itself, if it may.
+    pub async fn offering(ws: SocketAddr, id: u32, more: Value) -> Result<Self, (i32, Value)> {
+        let mut line = Line::open(ws).await;
+        let runner = json!({
+            "id": id, "pubkey": "k", "address": "127.0.0.1", "topic": "t", "local": false,
+        });
+        line.ask("runner.create", json!({ "context_id": GROUP, "runner": runner })).await.unwrap();
+        Self::attach_saying(line, id, 1, more).await
     }
 
     /// The next thing that it is told.

@@ -26,7 +26,7 @@ mod vectors;
 use std::borrow::Cow;
 
 pub use cursor::Cursor;
-pub use refusal::{Reason, Rejection, STYLE};
+pub use refusal::{CATALOGUE_STYLE, Reason, Rejection};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

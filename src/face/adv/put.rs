@@ -13,7 +13,7 @@ use super::advertisement::Statement;
 use super::refusal::{Reason, Rejection, STYLE, of_error, rate_limited};
 use super::{NodeAdvertisement, instant};
 use crate::app::Cx;
-use crate::face::core::aside::computed_aside;
+use crate::face::core::aside;
 use crate::identity::public::is_node_id;
 use crate::limiter::neighbourhood;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
@@ -182,7 +182,8 @@ fn turn_of_source(cx: &Cx) -> Result<()> {
         return Ok(());
     };
     let limit = cx.app.config.directory.source_budget.map_or(0, NonZeroU32::get);
-    sources.check(&neighbourhood(from)).map_err(|wait| Error::TooOften { limit, wait })
+    let what = "attempts to publish at once";
+    sources.check(&neighbourhood(from)).map_err(|wait| Error::TooOften { what, limit, wait })
 }
 
 /// Steps 4 to 18.
@@ -195,7 +196,7 @@ async fn publish(cx: &Cx, slot: Slot, body: Bytes, told: &mut Option<String>) ->
         return Err(Rejection::from(Reason::NodeIdMalformed).error(None));
     }
     let (mut slot, shared) = (told.clone(), std::sync::Arc::clone(app));
-    let checked = computed_aside(move || {
+    let checked = aside::checked(body.len(), move || {
         let rules = &shared.config.directory;
         let outcome = Statement::read(&body, &mut slot, rules)
             .and_then(|statement| statement.check_time((shared.now)(), rules).map(|()| statement))

@@ -7,8 +7,8 @@ use crate::identity::public::is_node_id;
 use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
 
-/// Most that is read of a body before it is refused without a further look, bytes.
-const READ_AT_MOST: u32 = 1 << 20;
+/// Most that is read of a body of the catalogue before it is refused without a further look, bytes.
+const CATALOGUE_BODY: u32 = 1 << 20;
 /// Longest text for people, characters.
 const DETAIL: usize = 300;
 
@@ -220,9 +220,16 @@ const fn wire_code(status: u16) -> Code {
     }
 }
 
-/// How the directory's routes read requests and word refusals.
-pub static STYLE: RestStyle = RestStyle {
-    max_body_bytes: Some(READ_AT_MOST),
+/// How the routes of advertisements read requests and word refusals.
+pub(super) static STYLE: RestStyle = RestStyle {
+    // Refused by its length before it has come; what is read is measured again.
+    max_body_bytes: |config| config.directory.max_bytes,
+    ..CATALOGUE_STYLE
+};
+
+/// The same for the catalogue beside them, whose artifacts hold several statements.
+pub const CATALOGUE_STYLE: RestStyle = RestStyle {
+    max_body_bytes: |config| config.directory.max_bytes.max(CATALOGUE_BODY),
     any_media_type: false,
     trailing_slash: false,
     any_origin: false,
@@ -247,7 +254,12 @@ fn refuse(fault: &RestFault<'_>, captures: &Captures<'_>) -> Refusal {
 pub(in crate::face) fn of_error(err: &Error) -> Rejection {
     match err {
         Error::Store(_) | Error::Unavailable(_) => Reason::StorageUnavailable.into(),
-        Error::Params { reason, .. } => Rejection::new(Reason::RequestInvalid, reason.clone()),
+        Error::Params { field, reason } if field.is_empty() => {
+            Rejection::new(Reason::RequestInvalid, reason.clone())
+        }
+        Error::Params { field, reason } => {
+            Rejection::new(Reason::RequestInvalid, format!("{field}: {reason}"))
+        }
         Error::Limit { .. } | Error::TooOften { .. } => Reason::RateLimited.into(),
         err => {
             // Logs the incident and gives its number.
@@ -269,7 +281,7 @@ mod tests {
 
     #[test]
     fn one_who_calls_too_often_is_told_when_to_come_back() {
-        let err = Error::TooOften { limit: 5, wait: Duration::from_millis(1_200) };
+        let err = Error::TooOften { what: "calls", limit: 5, wait: Duration::from_millis(1_200) };
         let refusal = refuse(&RestFault::Error(&err), &Captures::default());
         assert_eq!((refusal.status, refusal.retry_after), (429, Some(2)));
         assert_eq!(refusal.body.get("reason"), Some(&Value::from("rate-limited")));

@@ -13,7 +13,7 @@ use super::{CapabilityPassport, NodeEndpoints};
 use crate::app::{App, Cx};
 use crate::face::adv::get::asks_for_attestation;
 use crate::face::adv::list::Limit;
-use crate::face::adv::{Reason, Rejection, STYLE};
+use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
 use crate::face::core::aside::{Rendered, aside};
 use crate::identity::public::node_id_of_raw;
 use crate::method::{Access, Def, Json, Method, RestRequest, Spec, Verb};
@@ -123,7 +123,7 @@ impl Method for Find {
     type Output = Rendered<Page>;
     const SPEC: Spec = Spec::new("cap.find", Access::Anyone)
         .rest(Verb::Get, "/cap", 200)
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[Code::InvalidParams, Code::Unavailable]);
 
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {

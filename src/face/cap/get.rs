@@ -9,7 +9,7 @@ use super::registration::ROWS_OF_NODE;
 use crate::app::{App, Cx};
 use crate::face::adv::get::asks_for_attestation;
 use crate::face::adv::refusal::not_found;
-use crate::face::adv::{Reason, Rejection, STYLE};
+use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
 use crate::face::core::aside::{Rendered, aside};
 use crate::identity::public::{is_node_id, raw_of_node_id};
 use crate::method::{Access, Def, Json, Method, RestRequest, Spec, Verb};
@@ -54,7 +54,7 @@ impl Method for Get {
     type Output = Rendered<NodeCapabilities>;
     const SPEC: Spec = Spec::new("cap.get", Access::Anyone)
         .rest(Verb::Get, "/cap/{node_id}", 200)
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[Code::InvalidParams, Code::NotFound, Code::Unavailable]);
 
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {

@@ -8,8 +8,8 @@ use super::CapabilityRegistration;
 use super::registration::{Limits, Outcome, Registration, Slot};
 use crate::app::Cx;
 use crate::face::adv::refusal::{of_error, rate_limited};
-use crate::face::adv::{Rejection, STYLE};
-use crate::face::core::aside::computed_aside;
+use crate::face::adv::{CATALOGUE_STYLE, Rejection};
+use crate::face::core::aside;
 use crate::identity::public::is_node_id;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::{Code, Error, Result};
@@ -63,7 +63,7 @@ impl Method for Put {
     const SPEC: Spec = Spec::new("cap.put", Access::Anyone)
         .rest(Verb::Put, "/cap/{node_id}/{capability_id}", 201)
         .body("registration")
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[
             Code::InvalidParams,
             Code::Conflict,
@@ -103,7 +103,7 @@ impl Method for Put {
 async fn register(cx: &Cx, mut slot: Slot, body: Bytes) -> Result<Receipt> {
     let app = &cx.app;
     let shared = std::sync::Arc::clone(app);
-    let checked = computed_aside(move || {
+    let checked = aside::checked(body.len(), move || {
         let now = (shared.now)();
         let read = Registration::read(&body, &mut slot, now, &shared.config.directory);
         Ok((read, slot.node_id))

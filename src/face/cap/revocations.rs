@@ -10,7 +10,7 @@ use super::revoke::{ROW, family_of_path};
 use crate::app::{App, Cx};
 use crate::face::adv::get::asks_for_attestation;
 use crate::face::adv::list::Limit;
-use crate::face::adv::{Reason, Rejection, STYLE};
+use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
 use crate::face::core::aside::{Rendered, aside};
 use crate::method::{Access, Def, Json, Method, RestRequest, Spec, Verb};
 use crate::store::REVOCATIONS;
@@ -72,7 +72,7 @@ impl Method for List {
     const SPEC: Spec = Spec::new("revocation.list", Access::Anyone)
         .rest(Verb::Get, "/revocations", 200)
         .also(&["/revocations/endorsement"])
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[Code::InvalidParams, Code::Unavailable]);
 
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {

@@ -11,8 +11,8 @@ use super::signed::{self, object, schema};
 use crate::app::{App, Cx};
 use crate::engine::Turn;
 use crate::face::adv::refusal::{of_error, rate_limited};
-use crate::face::adv::{Reason, Rejection, STYLE};
-use crate::face::core::aside::computed_aside;
+use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
+use crate::face::core::aside;
 use crate::identity::Json;
 use crate::identity::json::DEPTH;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
@@ -62,7 +62,7 @@ impl Method for Put {
         .rest(Verb::Post, "/revoke", 200)
         .also(&["/revoke/endorsement"])
         .body("revocation")
-        .style(&STYLE)
+        .style(&CATALOGUE_STYLE)
         .errors(&[Code::InvalidParams, Code::Forbidden, Code::LimitReached, Code::Unavailable]);
 
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {
@@ -112,7 +112,7 @@ async fn revoke(
     body: Bytes,
 ) -> Result<Receipt> {
     let (shared, text) = (std::sync::Arc::clone(app), body.clone());
-    let checked = computed_aside(move || Ok(read(&text, family, &shared)));
+    let checked = aside::checked(text.len(), move || Ok(read(&text, family, &shared)));
     let revocation = checked.await?.map_err(|rejection| rejection.error(None))?;
     if let Err(wait) = app.directory.budgets.check(revocation.signer.as_bytes()) {
         return Err(rate_limited(None, wait).into());

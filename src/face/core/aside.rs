@@ -18,6 +18,9 @@ static PAGES: Semaphore = Semaphore::const_new(16);
 /// Whole flows that are read at once; a large one takes hundreds of megabytes.
 static WHOLES: Semaphore = Semaphore::const_new(2);
 
+/// Bytes of a text that is checked where it arrived: about 0.1 ms with its signature.
+const SHORT: usize = 8 << 10;
+
 /// Computations that run at once: more would only wait for each other.
 static COMPUTATIONS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZeroUsize::get))
@@ -37,11 +40,21 @@ pub(in crate::face) async fn far_aside<T: Send + 'static>(
     run(&WHOLES, read).await
 }
 
-/// Runs what needs a processor, and little else, such as the check of a signature.
+/// Runs what needs a processor, and little else.
 pub(in crate::face) async fn computed_aside<T: Send + 'static>(
     compute: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     run(&COMPUTATIONS, compute).await
+}
+
+/// Checks a signed text of this many bytes.
+///
+/// A short one is done with in less time than it takes to hand it to another thread and back.
+pub(in crate::face) async fn checked<T: Send + 'static>(
+    bytes: usize,
+    check: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    if bytes <= SHORT { check() } else { computed_aside(check).await }
 }
 
 async fn run<T: Send + 'static>(

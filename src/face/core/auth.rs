@@ -94,7 +94,7 @@ fn principal_of(actor: Option<u32>, context: Option<u32>, runner: Option<u32>) -
 pub struct SignIn {
     /// The challenge as it was answered.
     pub challenge: String,
-    /// The signature, in hexadecimal or base64url.
+    /// The signature, in hexadecimal or base64.
     pub signature: String,
     /// The actor; or else a runner.
     #[serde(default)]

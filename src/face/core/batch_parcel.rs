@@ -6,7 +6,7 @@ use serde_json::json;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::app::App;
-use crate::engine::{Given, GivenAttempt};
+use crate::engine::{Given, GivenAttempt, Token};
 use crate::model::protocol::{Attempt, Carried, CarriedJob, Inputs, Notification};
 use crate::model::slices::{Slice, SliceBatch};
 use crate::store::{BATCHES, INPUTS, Store, WORK_RUNS, WORK_SOURCES, WORKS};
@@ -16,20 +16,40 @@ use crate::{Error, Result};
 /// by not reporting on them.
 const INPUT_BYTES: usize = 8 << 20;
 
-/// The notification; none when what it was to carry has ended since.
-pub(super) fn batches(app: &App, given: &Given) -> Result<Option<Notification<Carried>>> {
-    let mut message = Carried::default();
-    let mut attempts = Vec::with_capacity(given.attempts.len());
-    for one in &given.attempts {
-        if let Some((job, attempt)) = batch(&app.store, one)? {
-            message.job.push(job);
-            attempts.push(attempt);
-        }
-    }
-    Ok((!attempts.is_empty()).then_some(Notification::Jobs { message, attempts }))
+/// What goes to a runner, as far as it is stored here.
+pub(super) struct Parcel {
+    pub(super) message: Carried,
+    pub(super) attempts: Vec<Attempt>,
+    /// Of attempts with slices that have to be fetched: their place, token, and the last number that
+    /// a slice to be fetched can have.
+    pub(super) remote: Vec<(usize, Token, u64)>,
 }
 
-fn batch(store: &Store, given: &GivenAttempt) -> Result<Option<(CarriedJob, Attempt)>> {
+impl Parcel {
+    /// The notification; none when what it was to carry has ended since.
+    pub(super) fn notification(self) -> Option<Notification<Carried>> {
+        let Self { message, attempts, .. } = self;
+        (!attempts.is_empty()).then_some(Notification::Jobs { message, attempts })
+    }
+}
+
+/// Reads what goes to a runner.
+pub(super) fn batches(app: &App, given: &Given) -> Result<Parcel> {
+    let (message, attempts) = (Carried::default(), Vec::with_capacity(given.attempts.len()));
+    let mut parcel = Parcel { message, attempts, remote: Vec::new() };
+    for one in &given.attempts {
+        if let Some((job, attempt, remote)) = batch(&app.store, one)? {
+            if remote > 0 {
+                parcel.remote.push((parcel.attempts.len(), one.token, remote));
+            }
+            parcel.message.job.push(job);
+            parcel.attempts.push(attempt);
+        }
+    }
+    Ok(parcel)
+}
+
+fn batch(store: &Store, given: &GivenAttempt) -> Result<Option<(CarriedJob, Attempt, u64)>> {
     let (_, work, number) = given.token.job;
     let Some(batch) = store.get(BATCHES, &(work, number))? else { return Ok(None) };
     let Some(run) = store.get(WORK_RUNS, &work)? else { return Ok(None) };
@@ -70,7 +90,7 @@ fn batch(store: &Store, given: &GivenAttempt) -> Result<Option<(CarriedJob, Atte
         inputs: Inputs::new(),
         slices: Some(Box::new(batch)),
     };
-    Ok(Some((job, attempt)))
+    Ok(Some((job, attempt, row.remote)))
 }
 
 /// Appends the inputs of slices in a row, as far as there is room.

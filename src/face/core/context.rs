@@ -59,8 +59,9 @@ impl Method for Create {
     async fn call(self, cx: Cx) -> Result<Context> {
         let ContextCreate { id, admins, readers, executors } = self.context;
         if is_group(id) {
-            let most = GROUPS.start() - 1;
-            return Err(Error::params("context.id", format!("at most {most}: a compute group")));
+            let (first, last) = (GROUPS.start(), GROUPS.end());
+            let reason = format!("must be none of {first} to {last}, which are compute groups");
+            return Err(Error::params("context.id", reason));
         }
         bounds::count("context.admins", admins.len(), bounds::ENTRIES)?;
         bounds::count("context.readers", readers.len(), bounds::ENTRIES)?;

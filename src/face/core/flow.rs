@@ -15,8 +15,8 @@ use super::{
 use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Method, Spec, Verb};
-use crate::model::Millis;
 use crate::model::flow::FlowStatus as Status;
+use crate::model::{Millis, distinct};
 use crate::store::{CONTEXTS, FLOW_RUNS, FLOWS, FlowRow, FlowRunRow, Store};
 use crate::{Code, Error, Result};
 
@@ -51,9 +51,10 @@ pub struct FlowCreate {
     /// Its jobs; ids listed twice count once.
     pub jobs: Vec<u32>,
     /// Environment of all its jobs.
+    #[serde(deserialize_with = "distinct::texts")]
     pub env_vars: BTreeMap<String, String>,
     /// A result to begin with, until the flow has finished.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct::texts")]
     pub result: BTreeMap<String, String>,
 }
 

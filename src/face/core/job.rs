@@ -17,7 +17,7 @@ use crate::app::Cx;
 use crate::engine::Turn;
 use crate::method::{Access, Def, Json, Method, Spec, Verb};
 use crate::model::task::JobStatus as Status;
-use crate::model::{Millis, Triple, gate};
+use crate::model::{Millis, Triple, distinct, gate};
 use crate::store::{ATTEMPTS, CONTEXTS, Draft, Encoded, JOBS, JobRow, LOGS, Store, TASKS, TaskRow};
 use crate::{Code, Error, Result};
 
@@ -58,9 +58,10 @@ pub struct JobCreate {
     /// Attempts after the first.
     pub retries: u8,
     /// Its environment, laid over its flow's.
+    #[serde(deserialize_with = "distinct::texts")]
     pub env_vars: BTreeMap<String, String>,
     /// A result to begin with, until an attempt leaves one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "distinct::texts")]
     pub result: BTreeMap<String, String>,
     /// Gates that must all open before it is dispatched: plain names, `after:<RFC 3339 time>`,
     /// `flow:<id>`, `job:<caller_id>/<id>`.

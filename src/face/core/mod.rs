@@ -3,10 +3,13 @@
 pub mod actor;
 pub mod api_key;
 pub(in crate::face) mod aside;
+mod attachment;
 pub mod audit;
 pub mod auth;
 mod batch_parcel;
+mod batch_remote;
 mod bounds;
+pub mod compute_group;
 pub mod context;
 pub mod events;
 pub mod flow;

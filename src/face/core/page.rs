@@ -36,7 +36,7 @@ pub struct Page<T> {
 pub(super) fn limit(asked: Option<u32>) -> Result<usize> {
     let limit = asked.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
-        return Err(Error::params("limit", format!("1..={MAX_LIMIT}")));
+        return Err(Error::params("limit", format!("must be an integer from 1 to {MAX_LIMIT}")));
     }
     usize::try_from(limit).map_err(|_| Error::params("limit", "too large"))
 }

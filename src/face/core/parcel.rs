@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::aside::aside;
 use super::job::Job;
 use super::message::Message;
 use super::message_kind::MessageKind;
-use super::{MessageFormatType, MessageStatus, TransportStatus, batch_parcel, seconds};
+use super::{
+    MessageFormatType, MessageStatus, TransportStatus, batch_parcel, batch_remote, seconds,
+};
 use crate::app::App;
 use crate::engine::{Carrier, Given, GivenAttempt, Push};
 use crate::model::Triple;
@@ -29,20 +32,37 @@ pub(super) enum Told {
     Slices(Notification<Carried>),
 }
 
-/// The notification of a push; none when all that it was to carry has been deleted since.
-pub(super) async fn notification(app: &Arc<App>, push: Push) -> Result<Option<Told>> {
+/// What becomes of a push.
+pub(super) enum Ready {
+    /// The notification.
+    Now(Told),
+    /// The notification, or none, when its slices have been fetched.
+    Later(BoxFuture<'static, Result<Option<Told>>>),
+    /// All that it was to carry has been deleted since.
+    Never,
+}
+
+/// Reads what a push carries.
+pub(super) async fn prepared(app: &Arc<App>, push: Push) -> Result<Ready> {
     let told = match push {
         Push::Jobs(given) if is_group(given.context()) => {
-            let app = Arc::clone(app);
-            return aside(move || batch_parcel::batches(&app, &given))
-                .await
-                .map(|told| told.map(Told::Slices));
+            let store = Arc::clone(app);
+            let mut parcel = aside(move || batch_parcel::batches(&store, &given)).await?;
+            if !parcel.remote.is_empty() {
+                let app = Arc::clone(app);
+                return Ok(Ready::Later(Box::pin(async move {
+                    batch_remote::fetch(&app, &mut parcel).await?;
+                    Ok(parcel.notification().map(Told::Slices))
+                })));
+            }
+            let told = parcel.notification().map(Told::Slices);
+            return Ok(told.map_or(Ready::Never, Ready::Now));
         }
         Push::Jobs(given) => jobs(app, &given)?,
         Push::Cancel { tokens, reason } => Some(Notification::Cancel { tokens, reason }),
         Push::Detached { reason } => Some(Notification::Detached { reason }),
     };
-    Ok(told.map(|told| Told::Core(Box::new(told))))
+    Ok(told.map_or(Ready::Never, |told| Ready::Now(Told::Core(Box::new(told)))))
 }
 
 /// What is deleted was cancelled before: it is left out, and the runner keeps the rest.
@@ -64,7 +84,12 @@ fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> 
             let Some(row) = app.store.get(MESSAGES, &key)? else { return Ok(None) };
             sent(app, key);
             let run = app.store.get(MESSAGE_RUNS, &key)?;
-            Message::new(key, row, run.as_ref(), jobs)?
+            let mut message = Message::new(key, row, run.as_ref(), jobs)?;
+            // What is stored catches up beside the sending; whoever reads this has been sent it.
+            if message.transport_status == Some(TransportStatus::Queued) {
+                message.transport_status = Some(TransportStatus::Sent);
+            }
+            message
         }
     };
     Ok(Some(Notification::Jobs { message, attempts }))

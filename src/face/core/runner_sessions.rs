@@ -5,20 +5,23 @@ use std::collections::BTreeMap;
 use futures_util::stream::unfold;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, watch};
+use serde_json::{Map, Value};
 
+use super::attachment::{Attachment, Guard};
 use super::bounds;
+use super::compute_group::{self, JoinGroup, MOST_JOINED, NotJoined};
 use super::message::Message;
-use super::parcel::notification;
 use super::runner_language::{RunnerLanguage, skills};
 use crate::app::Cx;
-use crate::engine::{Delivered, Engine, Hello, MAX_SLOTS, Push, Report, Token, Turn, Verdict};
+use crate::engine::{Delivered, Hello, MAX_SLOTS, Report, Token, Turn, Verdict};
 use crate::method::{Access, Def, Items, Method, Note, Spec, Subscription, Verb};
-use crate::model::Millis;
+use crate::model::demand::{Offer, demanded};
 use crate::model::protocol::{
     self, DrainReply, HeartbeatReply, Notification, Refused, ReportReply, ReportStatus,
 };
+use crate::model::slices::is_group;
 use crate::model::text::beginning;
+use crate::model::{Millis, distinct};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods on attached runners.
@@ -56,8 +59,16 @@ pub struct Attach {
     /// How many attempts it may have in hand at once, 1 to 1024; 1 when left out.
     #[serde(default)]
     pub slots: Option<u32>,
-    /// Anything that its operator wants to be seen in `runner.status`.
+    /// What it is able to, nested booleans such as `{"engine": {"es7": true}}`: jobs of a compute
+    /// group that require something go only to runners that have it.
     #[serde(default)]
+    pub capabilities: Option<Map<String, Value>>,
+    /// The compute groups that it serves; the public one when left out. Only for runners of the
+    /// public group's context.
+    #[serde(default)]
+    pub groups: Option<Vec<JoinGroup>>,
+    /// Anything that its operator wants to be seen in `runner.status`.
+    #[serde(default, deserialize_with = "distinct::optional_texts")]
     pub labels: Option<BTreeMap<String, String>>,
     /// Tokens of the attempts that it still has in hand.
     #[serde(default)]
@@ -84,74 +95,54 @@ impl Subscription for Attach {
         let in_hand = self.in_hand.unwrap_or_default();
         bounds::count("in_hand", in_hand.len(), TOKENS)?;
         let skills = skills(self.context_id, &self.script_types)?;
-        let hello = Hello { runner, skills, slots, labels, in_hand };
+        let offer = offer(&cx, runner.0, self.capabilities, self.groups).await?;
+        let hello = Hello { runner, skills, slots, offer, labels, in_hand };
         // The guard is made inside the change, so that a caller that goes away meanwhile detaches.
         let engine = cx.app.engine.clone();
         let change = move |turn: &mut Turn<'_>| {
             let attached = turn.attach(&hello)?;
-            let guard = Guard { engine, runner, session: attached.session };
+            let guard = Guard::new(engine, runner, attached.session);
             Ok((attached.pushes, guard))
         };
         let (pushes, guard) = cx.app.engine.change(change).await?;
-        let stopping = cx.app.stopping.subscribe();
-        let attachment = Attachment { cx, pushes, stopping, _guard: guard };
+        let attachment = Attachment::new(cx.app, pushes, guard);
         let told = unfold(Some(attachment), |attachment| async {
             let mut attachment = attachment?;
-            loop {
-                let push = attachment.next().await?;
-                let last = matches!(push, Push::Detached { .. });
-                match notification(&attachment.cx.app, push).await {
-                    Ok(Some(told)) => return Some((told, (!last).then_some(attachment))),
-                    Ok(None) => {}
-                    Err(err) => {
-                        // Ending the session gives its work to others after the grace period.
-                        tracing::error!(error = %err, "could not read what a runner is given");
-                        return None;
-                    }
-                }
-            }
+            let (told, last) = attachment.next().await?;
+            Some((told, (!last).then_some(attachment)))
         });
         Ok(Items::new(told).winding_down().farewell(detached))
     }
+}
+
+/// What a runner offers to open jobs.
+async fn offer(
+    cx: &Cx,
+    context: u32,
+    capabilities: Option<Map<String, Value>>,
+    groups: Option<Vec<JoinGroup>>,
+) -> Result<Offer> {
+    let mut offer = Offer::public();
+    let able = demanded(&capabilities.unwrap_or_default());
+    offer.capabilities.extend(able.map_err(|wrong| Error::params("capabilities", wrong))?);
+    let Some(groups) = groups else { return Ok(offer) };
+    if !is_group(context) {
+        return Err(Error::params("groups", "only for runners of compute groups"));
+    }
+    bounds::count("groups", groups.len(), MOST_JOINED)?;
+    let joined = compute_group::join(&cx.app, groups).await.map_err(|err| match err {
+        NotJoined::Unknown(key) => Error::params("groups", format!("there is no group `{key}`")),
+        NotJoined::Wrong => Error::Forbidden("the joinSecret of the compute group"),
+        NotJoined::Failed(err) => err,
+    })?;
+    offer.groups = joined.into_iter().collect();
+    Ok(offer)
 }
 
 /// What a runner is told last that may not be attached any more.
 fn detached(reason: &str) -> Option<Note> {
     let told = Notification::<Message>::Detached { reason: reason.to_owned() };
     serde_json::value::to_raw_value(&told).ok().map(Note::Item)
-}
-
-/// Detaches when it is dropped.
-struct Guard {
-    engine: Engine,
-    runner: (u32, u32),
-    session: u64,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.engine.connection_lost(self.runner, self.session);
-    }
-}
-
-/// A runner's attachment.
-struct Attachment {
-    cx: Cx,
-    pushes: mpsc::Receiver<Push>,
-    stopping: watch::Receiver<bool>,
-    _guard: Guard,
-}
-
-impl Attachment {
-    async fn next(&mut self) -> Option<Push> {
-        tokio::select! {
-            biased;
-            push = self.pushes.recv() => push,
-            _ = self.stopping.wait_for(|stopping| *stopping) => {
-                Some(Push::Detached { reason: "the coordinator is shutting down".to_owned() })
-            }
-        }
-    }
 }
 
 /// Reports on attempts; each report stands alone.
@@ -314,6 +305,9 @@ pub struct RunnerStatus {
     pub busy: u32,
     /// Whether it finishes what it has and gets nothing new.
     pub draining: bool,
+    /// What it said that it is able to: JSON pointers such as `/engine/es7`.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
     /// What its operator says of it.
     pub labels: BTreeMap<String, String>,
 }
@@ -334,6 +328,7 @@ impl Method for Status {
             slots: found.slots,
             busy: found.busy,
             draining: found.draining,
+            capabilities: found.offer.capabilities.into_iter().collect(),
             labels: found.labels,
         })
     }

@@ -12,6 +12,9 @@ use crate::method::{Access, Def, Method, Spec, Verb};
 use crate::store::StoreError;
 use crate::{Code, Error, Result};
 
+/// Bytes of one name in a path: what file systems take, less the ending of an unfinished file.
+const NAME: usize = 250;
+
 /// This namespace's methods on backups.
 pub const METHODS: &[Def] = &[Def::call::<Backup>()];
 
@@ -69,6 +72,9 @@ fn below(path: &str) -> Result<PathBuf> {
     if !named || path.contains('\0') || !parsed.components().all(down) {
         return Err(outside());
     }
+    if parsed.components().any(|part| part.as_os_str().len() > NAME) {
+        return Err(Error::params("path", format!("names of at most {NAME} bytes")));
+    }
     Ok(parsed.to_owned())
 }
 
@@ -104,6 +110,8 @@ mod tests {
         for bad in ["", ".", "..", "/", "/a", "../a", "a/../../b", "a/..", "a/", "a\0b"] {
             assert!(below(bad).is_err(), "{bad}");
         }
+        assert!(below(&format!("a/{}", "x".repeat(NAME))).is_ok());
+        assert!(below(&format!("{}/a", "x".repeat(NAME + 1))).is_err(), "no file can be called so");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::account_param::Payer;
 use super::refuse;
 use crate::engine::Turn;
 use crate::model::address::Address;
+use crate::model::credit::Credit;
 use crate::store::{
     ACCOUNT_BY_ADDRESS, ACCOUNT_BY_NAME, ACCOUNT_INDEX, ACCOUNTS, AccountRow, Draft, IDENTITIES,
 };
@@ -25,6 +26,8 @@ pub struct Account {
     pub name: String,
     /// Its place among the identity's accounts, in order of creation.
     pub number: u32,
+    /// What is on it.
+    pub balance: Credit,
 }
 
 /// The account that pays, entered if it is new; `strict` refuses those that were only named by
@@ -97,7 +100,8 @@ fn by_index(turn: &Turn<'_>, key: &(Address, u8, String)) -> Result<Option<Accou
     let Some(number) = turn.get(ACCOUNT_INDEX, key)? else { return Ok(None) };
     let row = turn.get(ACCOUNTS, &(key.0, number))?;
     let row = row.ok_or_else(|| Error::Bug(format!("account {} {number} is gone", key.0)))?;
-    Ok(Some(Account { address: row.address, name: row.name, number }))
+    let balance = Credit(row.balance);
+    Ok(Some(Account { address: row.address, name: row.name, number, balance }))
 }
 
 fn add(turn: &mut Turn<'_>, owner: Address, address: Address, name: String) -> Result<Account> {
@@ -108,7 +112,7 @@ fn add(turn: &mut Turn<'_>, owner: Address, address: Address, name: String) -> R
     let number = identity.accounts;
     identity.accounts += 1;
     turn.put(IDENTITIES, &owner, &identity)?;
-    let row = AccountRow { name, address, created_at: turn.now };
+    let row = AccountRow { name, address, created_at: turn.now, balance: 0 };
     turn.put(ACCOUNTS, &(owner, number), &row)?;
     turn.put(ACCOUNT_INDEX, &(owner, ACCOUNT_BY_ADDRESS, address.to_string()), &number)?;
     let named = (owner, ACCOUNT_BY_NAME, row.name.clone());
@@ -117,7 +121,7 @@ fn add(turn: &mut Turn<'_>, owner: Address, address: Address, name: String) -> R
         turn.put(ACCOUNT_INDEX, &named, &number)?;
     }
     tell(turn, "account.created", owner, address, &row.name);
-    Ok(Account { address, name: row.name, number })
+    Ok(Account { address, name: row.name, number, balance: Credit(0) })
 }
 
 fn rename(turn: &mut Turn<'_>, owner: Address, known: Account, name: &str) -> Result<Account> {
@@ -135,6 +139,27 @@ fn rename(turn: &mut Turn<'_>, owner: Address, known: Account, name: &str) -> Re
     turn.put(ACCOUNT_INDEX, &(owner, ACCOUNT_BY_NAME, row.name.clone()), &known.number)?;
     tell(turn, "account.updated", owner, row.address, &row.name);
     Ok(Account { name: row.name, ..known })
+}
+
+/// Puts credit on an account, or takes some off it; millionths.
+///
+/// # Errors
+/// 404 when there is no such account.
+pub(super) fn credit(
+    turn: &mut Turn<'_>,
+    owner: Address,
+    address: Address,
+    amount: i64,
+) -> Result<Account> {
+    let none = || refuse(404, "address: the identity has no such account");
+    let known = by_address(turn, owner, address)?.ok_or_else(none)?;
+    let key = (owner, known.number);
+    let row = turn.get(ACCOUNTS, &key)?;
+    let mut row = row.ok_or_else(|| Error::Bug(format!("account {key:?} is gone")))?;
+    row.balance = row.balance.saturating_add(amount);
+    turn.put(ACCOUNTS, &key, &row)?;
+    tell(turn, "account.credited", owner, address, &row.name);
+    Ok(Account { balance: Credit(row.balance), ..known })
 }
 
 fn tell(turn: &mut Turn<'_>, kind: &'static str, owner: Address, address: Address, name: &str) {

@@ -13,6 +13,7 @@ use super::style::STYLE;
 use crate::app::Cx;
 use crate::face::core::aside::aside;
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
+use crate::model::credit::Credit;
 use crate::store::ACCOUNTS;
 use crate::{Code, Result};
 
@@ -24,7 +25,6 @@ const PAGE: usize = 10_000;
 
 /// Lists the caller's payment accounts in order of creation.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpAccountsListParams")]
 pub struct List {
     /// Credentials, where they are not in the `Authorization` header: its text.
@@ -45,8 +45,8 @@ impl Method for List {
         aside(move || {
             let rows = cx.app.store.page(ACCOUNTS, &owner, None, PAGE)?;
             let view = |((_, number), row): ((_, u32), _)| {
-                let crate::store::AccountRow { name, address, .. } = row;
-                AccountView::new(Account { address, name, number })
+                let crate::store::AccountRow { name, address, balance, .. } = row;
+                AccountView::new(Account { address, name, number, balance: Credit(balance) })
             };
             Ok(rows.into_iter().map(view).collect())
         })
@@ -61,7 +61,6 @@ impl Method for List {
 
 /// Enters a payment account, by its address or its keystore, or renames it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpAccountsAddParams")]
 pub struct Add {
     /// Its address: 40 hexadecimal digits, with or without `0x`.
@@ -142,14 +141,15 @@ pub struct AccountView {
     pub name: String,
     /// Its address: `0x` and 40 lower-case hexadecimal digits.
     pub address: String,
-    /// What is on it, a decimal number as text; there is no bank behind this, so it stays `0`.
+    /// What is on it, a decimal number as text; there is no bank behind this: only operators and
+    /// finished slices change it.
     pub balance: String,
 }
 
 impl AccountView {
     /// The object of an account.
     pub fn new(account: Account) -> Self {
-        let Account { address, name, number: _ } = account;
-        Self { name, address: address.to_string(), balance: "0".to_owned() }
+        let Account { address, name, number: _, balance } = account;
+        Self { name, address: address.to_string(), balance: balance.to_string() }
     }
 }

@@ -31,7 +31,6 @@ const MOST_EMAIL: usize = 320;
 /// The keystore is kept as it is, encrypted; its password is not kept, but is the second half of
 /// the key. Needs no credentials: the keystore must unlock.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpKeyCreateParams")]
 pub struct Create {
     /// A version 3 keystore, as an object or as JSON text.
@@ -156,7 +155,6 @@ fn digits() -> Result<String> {
 
 /// Revokes an API key of the caller's identity; it ends at once.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpKeyRevokeParams")]
 pub struct Revoke {
     /// The key; its first 20 digits are enough.

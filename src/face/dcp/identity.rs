@@ -108,7 +108,6 @@ pub(super) async fn unlock_given(
 
 /// Says who is calling.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpIdentityGetParams")]
 pub struct Get {
     /// Credentials, where they are not in the `Authorization` header: its text.

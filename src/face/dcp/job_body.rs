@@ -4,13 +4,18 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{refuse, refuse_each, slice_texts};
+use super::{refuse, refuse_each, slice_texts, webhook};
+use crate::config::Compute;
 use crate::engine::Slices;
-use crate::model::slices::{FunctionLanguage, PUBLIC_GROUP};
+use crate::face::core::compute_group::{JoinGroup, MOST_JOINED};
+use crate::model::demand::demanded;
+use crate::model::slices::FunctionLanguage;
 use crate::runner::functions::check_function;
 use crate::store::WorkSourceRow;
 use crate::{Error, Result};
 
+/// The offer of whatever the market asks.
+pub(super) const MARKET: &str = "MARKET_VALUE";
 /// What a job is called that nobody named.
 const NAME: &str = "Ad-hoc job";
 
@@ -43,12 +48,18 @@ pub(super) struct Body<'b> {
 pub(super) struct Order {
     pub(super) source: WorkSourceRow,
     pub(super) language: FunctionLanguage,
-    pub(super) group: u32,
+    /// What runners it needs, but for their groups.
+    pub(super) capabilities: Vec<String>,
+    pub(super) groups: Vec<JoinGroup>,
     pub(super) offer: String,
     pub(super) name: String,
     pub(super) description: String,
     pub(super) link: String,
     pub(super) slices: Slices,
+    /// How many of them are URLs of what they are.
+    pub(super) remote: u64,
+    /// Where each result is to be sent.
+    pub(super) hooks: Vec<String>,
     /// What stands under `account`, unread.
     pub(super) account: Option<Value>,
 }
@@ -88,7 +99,11 @@ impl Problems {
 ///
 /// # Errors
 /// 400 when it is no object, 403 for the wrong secret of a compute group.
-pub(super) fn read(text: &str, problems: &mut Problems) -> Result<Option<Order>> {
+pub(super) fn read(
+    text: &str,
+    allowed: &Compute,
+    problems: &mut Problems,
+) -> Result<Option<Order>> {
     if !text.trim_ascii_start().starts_with('{') {
         return Err(refuse(400, "the body must be a JSON object"));
     }
@@ -96,21 +111,39 @@ pub(super) fn read(text: &str, problems: &mut Problems) -> Result<Option<Order>>
         refuse(400, format!("the body must be a JSON object: {}", super::job_params::shape(&err)))
     })?;
     let work = function(body.work.as_ref(), problems);
-    let slices = problems.note(slices(body.slices))?;
+    let slices = problems.note(slices(body.slices, allowed))?;
     let args =
         array("args", given_text(body.args).or_else(|| given_text(body.arguments)), problems);
     let packages = texts(given(&body.packages).or_else(|| given(&body.requires)), problems);
-    let requirements = requirements(given(&body.requirements), problems);
+    let (requirements, capabilities) = requirements(given(&body.requirements), problems);
     let offer = offer(given(&body.offer), problems);
     let (name, description, link) = public(given(&body.public), problems);
-    web_hooks(given(&body.web_hooks), problems);
-    let group = problems.note(group(given(&body.compute_groups)))?;
-    let (Some((function, language)), Some(slices), Some(group)) = (work, slices, group) else {
+    let hooks = webhook::read(given(&body.web_hooks), &allowed.webhook_allow);
+    let hooks = hooks.unwrap_or_else(|problem| {
+        problems.add(problem);
+        Vec::new()
+    });
+    let groups = problems.note(groups(given(&body.compute_groups)))?;
+    let (Some((function, language)), Some((slices, remote)), Some(groups)) = (work, slices, groups)
+    else {
         return Ok(None);
     };
     let source = WorkSourceRow { function, args, requirements, packages };
-    let account = body.account;
-    Ok(Some(Order { source, language, group, offer, name, description, link, slices, account }))
+    let order = Order {
+        source,
+        language,
+        capabilities,
+        groups,
+        offer,
+        name,
+        description,
+        link,
+        slices,
+        remote,
+        hooks,
+        account: body.account,
+    };
+    Ok(Some(order))
 }
 
 fn given(member: &Option<Value>) -> Option<&Value> {
@@ -228,26 +261,29 @@ fn runtime(runtime: Option<&Value>, problems: &mut Problems) -> Option<FunctionL
     }
 }
 
-fn slices(slices: Option<&RawValue>) -> Result<Slices> {
+/// The slices, and how many of them are URLs of what they are.
+fn slices(slices: Option<&RawValue>, allowed: &Compute) -> Result<(Slices, u64)> {
     #[derive(Deserialize)]
     struct Remote {
         #[serde(rename = "remoteDataSet")]
-        _urls: Vec<String>,
+        urls: Vec<String>,
     }
-    match given_text(slices) {
-        None => Ok(Slices::default()),
-        Some(text) if text.get().starts_with('{') => {
-            let remote: std::result::Result<Remote, _> = serde_json::from_str(text.get());
-            Err(refuse(
-                400,
-                match remote {
-                    Ok(_) => "slices.remoteDataSet: this server fetches from no origin",
-                    Err(_) => "slices: must be an array, or an object with remoteDataSet",
-                },
-            ))
-        }
-        Some(text) => slice_texts::of_array("slices", Some(text)),
+    let Some(text) = given_text(slices) else { return Ok((Slices::default(), 0)) };
+    if !text.get().starts_with('{') {
+        return Ok((slice_texts::of_array("slices", Some(text))?, 0));
     }
+    let remote: Remote = serde_json::from_str(text.get()).map_err(|_| {
+        refuse(400, "slices: must be an array, or an object with a list of URLs, remoteDataSet")
+    })?;
+    for url in &remote.urls {
+        webhook::permitted("slices.remoteDataSet", url, &allowed.remote_data_allow)
+            .map_err(|wrong| refuse(400, wrong))?;
+    }
+    let texts: Vec<String> =
+        remote.urls.into_iter().map(|url| Value::String(url).to_string()).collect();
+    let slices = Slices::new(texts.iter().map(String::as_str))?;
+    let count = slices.len();
+    Ok((slices, count))
 }
 
 fn array(field: &str, text: Option<&RawValue>, problems: &mut Problems) -> String {
@@ -271,20 +307,27 @@ fn texts(packages: Option<&Value>, problems: &mut Problems) -> Vec<String> {
     })
 }
 
-fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> String {
+/// The demands as they came, and what of them must be met.
+fn requirements(requirements: Option<&Value>, problems: &mut Problems) -> (String, Vec<String>) {
+    let none = || ("{}".to_owned(), Vec::new());
     match requirements {
-        Some(Value::Object(members)) => Value::Object(members.clone()).to_string(),
-        Some(Value::Array(items)) if items.is_empty() => "{}".to_owned(),
-        None => "{}".to_owned(),
+        Some(Value::Object(members)) => match demanded(members) {
+            Ok(demanded) => (Value::Object(members.clone()).to_string(), demanded),
+            Err(wrong) => {
+                problems.add(format!("requirements: {wrong}"));
+                none()
+            }
+        },
+        Some(Value::Array(items)) if items.is_empty() => none(),
+        None => none(),
         Some(_) => {
             problems.add("requirements: must be an object");
-            String::new()
+            none()
         }
     }
 }
 
 fn offer(offer: Option<&Value>, problems: &mut Problems) -> String {
-    const MARKET: &str = "MARKET_VALUE";
     let decimal = |text: &str| {
         let (whole, rest) = text.split_once('.').unwrap_or((text, "0"));
         let digits = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_digit());
@@ -326,34 +369,23 @@ fn public(public: Option<&Value>, problems: &mut Problems) -> (String, String, S
     (text("name", NAME), text("description", ""), text("link", ""))
 }
 
-fn web_hooks(urls: Option<&Value>, problems: &mut Problems) {
-    match urls {
-        None => {}
-        Some(Value::Array(urls)) if urls.is_empty() => {}
-        Some(_) => problems.add("webHookUrls: this server calls no web hooks"),
-    }
-}
-
-/// The compute group whose runners serve the job.
-fn group(groups: Option<&Value>) -> Result<u32> {
+/// The compute groups whose runners may serve the job; none: the public one.
+fn groups(groups: Option<&Value>) -> Result<Vec<JoinGroup>> {
     let wrong = || refuse(400, "computeGroups: must be an array of objects with joinKey");
-    let Some(groups) = groups else { return Ok(PUBLIC_GROUP) };
-    let mut foreign = false;
-    for group in groups.as_array().ok_or_else(wrong)? {
-        let key = group.get("joinKey").and_then(Value::as_str).ok_or_else(wrong)?;
-        let secret = match group.get("joinSecret") {
+    let Some(groups) = groups else { return Ok(Vec::new()) };
+    let groups = groups.as_array().ok_or_else(wrong)?;
+    if groups.len() > MOST_JOINED {
+        return Err(refuse(400, format!("computeGroups: at most {MOST_JOINED}")));
+    }
+    let group = |group: &Value| {
+        let join_key = group.get("joinKey").and_then(Value::as_str).ok_or_else(wrong)?;
+        let join_secret = match group.get("joinSecret") {
             None | Some(Value::Null) => "",
             Some(secret) => secret.as_str().ok_or_else(wrong)?,
         };
-        if key != "public" {
-            return Err(refuse(400, format!("computeGroups: there is no group `{key}`")));
-        }
-        foreign |= !secret.is_empty();
-    }
-    if foreign {
-        return Err(refuse(403, "computeGroups: wrong joinSecret"));
-    }
-    Ok(PUBLIC_GROUP)
+        Ok(JoinGroup { join_key: join_key.to_owned(), join_secret: join_secret.to_owned() })
+    };
+    groups.iter().map(group).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::*;
 
 fn wrong(body: &Value) -> Vec<String> {
     let mut problems = Problems::default();
-    match read(&body.to_string(), &mut problems) {
+    match read(&body.to_string(), &Compute::default(), &mut problems) {
         Ok(_) => problems.messages,
         Err(err) => vec![format!("{} {}", err.http(), err.data()["error"])],
     }
@@ -12,7 +12,7 @@ fn wrong(body: &Value) -> Vec<String> {
 
 fn order(body: &Value) -> Order {
     let mut problems = Problems::default();
-    let order = read(&body.to_string(), &mut problems).unwrap();
+    let order = read(&body.to_string(), &Compute::default(), &mut problems).unwrap();
     assert!(problems.refusal().is_none(), "{body}: {:?}", problems.messages);
     order.unwrap()
 }
@@ -22,7 +22,8 @@ fn what_is_left_out_has_its_default() {
     let order = order(&json!({ "work": { "function": " (x) => x ; ;\n" } }));
     assert_eq!(order.source.function, "(x) => x");
     assert_eq!((order.source.args.as_str(), order.source.requirements.as_str()), ("[]", "{}"));
-    assert_eq!((order.language, order.group), (FunctionLanguage::JavaScript, PUBLIC_GROUP));
+    assert_eq!(order.language, FunctionLanguage::JavaScript);
+    assert!(order.groups.is_empty() && order.capabilities.is_empty());
     assert_eq!((order.offer.as_str(), order.name.as_str()), ("MARKET_VALUE", "Ad-hoc job"));
     assert!(order.slices.is_empty());
 }
@@ -98,11 +99,23 @@ fn groups_and_offers_are_checked() {
         json!([{ "joinKey": "public" }]),
         json!([{ "joinKey": "public", "joinSecret": "" }]),
     ] {
-        assert_eq!(order(&with("computeGroups", groups)).group, PUBLIC_GROUP);
+        let named = groups.as_array().unwrap().len();
+        assert_eq!(order(&with("computeGroups", groups)).groups.len(), named);
     }
-    let wrong_secret = json!([{ "joinKey": "public", "joinSecret": "x" }]);
-    assert!(wrong(&with("computeGroups", wrong_secret))[0].starts_with("403"));
-    assert_eq!(wrong(&with("computeGroups", json!([{ "joinKey": "ours" }]))).len(), 1);
+    for groups in [
+        json!({}),
+        json!(["public"]),
+        json!([{ "joinSecret": "x" }]),
+        json!([{ "joinKey": "x", "joinSecret": 5 }]),
+        json!(vec![json!({ "joinKey": "x" }); MOST_JOINED + 1]),
+    ] {
+        assert_eq!(wrong(&with("computeGroups", groups)).len(), 1);
+    }
+    let demands = json!({ "engine": { "es7": true, "spidermonkey": false }, "useStrict": true });
+    let order_of = order(&with("requirements", demands.clone()));
+    assert_eq!(order_of.capabilities, ["/engine/es7", "/useStrict"]);
+    assert_eq!(order_of.source.requirements, demands.to_string());
+    assert_eq!(wrong(&with("requirements", json!({ "gpu": 2 }))).len(), 1);
     for (offer, kept) in [(json!("0.5"), "0.5"), (json!(3), "3"), (json!(null), "MARKET_VALUE")] {
         assert_eq!(order(&with("slicePaymentOffer", offer)).offer, kept);
     }

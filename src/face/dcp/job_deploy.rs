@@ -1,5 +1,7 @@
 //! `dcp.job.deploy`: a work function and its first slices.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,17 +11,22 @@ use serde_json::value::RawValue;
 use super::account;
 use super::account_param::AccountParam;
 use super::identity::identity;
-use super::job_body::{self, Order, Problems};
+use super::job_body::{self, MARKET, Order, Problems};
 use super::refuse;
 use super::secret::Secret;
 use super::style::STYLE;
 use crate::app::Cx;
+use crate::config::Compute;
 use crate::engine::{self, Turn};
 use crate::face::core::aside::aside;
+use crate::face::core::compute_group::{JoinGroup, NotJoined, join};
 use crate::method::{Access, Def, Method, RestRequest, Spec, Verb};
 use crate::model::address::Address;
+use crate::model::credit::millionths;
+use crate::model::demand::{Demands, PUBLIC};
+use crate::model::slices::PUBLIC_GROUP;
 use crate::model::work::ATTEMPTS;
-use crate::store::{WORK_SOURCES, WorkRow};
+use crate::store::{WEBHOOKS, WORK_SOURCES, WebhookRow, WorkRow};
 use crate::{Code, Error, Result};
 
 /// This namespace's methods.
@@ -29,7 +36,6 @@ pub const METHODS: &[Def] = &[Def::call::<Deploy>()];
 ///
 /// The job is open: it takes slices at any time until it is cancelled.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobDeployParams")]
 pub struct Deploy {
     /// The function, its language or its runtime.
@@ -38,9 +44,10 @@ pub struct Deploy {
     /// The payment account.
     #[schemars(with = "AccountParam")]
     pub account: Option<Value>,
-    /// The first slices: an array of any JSON.
+    /// The first slices: an array of any JSON; or `{"remoteDataSet": [url, …]}`, where each is
+    /// fetched when it is to be worked on, from origins that the server allows.
     #[serde(default)]
-    #[schemars(with = "Option<Vec<Value>>")]
+    #[schemars(with = "Option<FirstSlices>")]
     pub slices: Option<Box<RawValue>>,
     /// Further arguments of the function, after the datum: an array of any JSON.
     #[serde(default)]
@@ -56,7 +63,7 @@ pub struct Deploy {
     /// `MARKET_VALUE`, or a decimal number from 0 up; recorded.
     #[serde(default, rename = "slicePaymentOffer")]
     pub slice_payment_offer: Option<Value>,
-    /// Demands on runners, nested booleans; recorded.
+    /// Demands on runners, nested booleans: only runners that have all that is `true` serve it.
     #[serde(default)]
     pub requirements: Option<Value>,
     /// Modules that the function needs; recorded.
@@ -68,7 +75,7 @@ pub struct Deploy {
     /// Its `name`, `description` and `link` in listings.
     #[serde(alias = "public_", default)]
     pub public: Option<Value>,
-    /// Where each result is to be sent; this server does not.
+    /// Where each result is to be sent: URLs of origins that the server allows.
     #[serde(default, rename = "webHookUrls")]
     pub web_hook_urls: Option<Value>,
     /// Credentials, where they are not in the `Authorization` header: its text.
@@ -77,6 +84,21 @@ pub struct Deploy {
     /// The body of a REST request, unread.
     #[serde(skip)]
     pub body: Option<Bytes>,
+}
+
+/// The first slices of a job.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[schemars(rename = "DcpFirstSlices")]
+pub enum FirstSlices {
+    /// The slices themselves.
+    Here(Vec<Value>),
+    /// Where they are.
+    Remote {
+        /// URLs, one for each slice.
+        #[serde(rename = "remoteDataSet")]
+        urls: Vec<String>,
+    },
 }
 
 /// A work function.
@@ -117,11 +139,16 @@ impl Method for Deploy {
     async fn call(self, cx: Cx) -> Result<Deployed> {
         let auth = self.auth.clone();
         let owner = identity(&cx, auth.as_deref()).await?.address;
-        let (order, mut problems) = aside(move || read(&self)).await?;
+        let app = Arc::clone(&cx.app);
+        let (mut order, mut problems) = aside(move || read(&self, &app.config.compute)).await?;
         let account = order
             .as_ref()
             .map_or(Ok(None), |order| problems.note(AccountParam::read(order.account.as_ref())))?;
         // A keystore is unlocked only for a job that is fit to be deployed otherwise.
+        let groups = match order.as_mut() {
+            Some(order) => problems.note(groups(&cx, std::mem::take(&mut order.groups)).await)?,
+            None => None,
+        };
         let payer = match account {
             Some(account) if problems.messages.is_empty() => {
                 problems.note(account.check(&cx).await)?
@@ -132,17 +159,22 @@ impl Method for Deploy {
             }
             None => None,
         };
-        let (Some(order), Some(payer)) = (order, payer) else {
+        let (Some(mut order), Some(payer), Some(groups)) = (order, payer, groups) else {
             let refusal = problems.refusal();
             return Err(refusal.unwrap_or_else(|| refuse(400, "the job cannot be deployed")));
         };
         let id = random_id()?;
         let limit = u64::try_from(cx.app.config.slice_timeout.as_millis()).unwrap_or(u64::MAX);
-        let (source, row, slices) = prepare(order, owner, limit)?;
+        let hooks = std::mem::take(&mut order.hooks);
+        let price = price(&cx.app.config.compute, &order.offer);
+        let (source, row, slices) = prepare(order, owner, groups, limit)?;
         let strict = cx.app.config.strict_accounts;
         let change = move |turn: &mut Turn<'_>| {
             let account = account::enter(turn, owner, &payer, strict)?.address;
-            let row = WorkRow { account, ..row };
+            let row = WorkRow { account, price, ..row };
+            for (place, url) in (0..).zip(hooks) {
+                turn.put(WEBHOOKS, &(id, place), &WebhookRow { url, ..WebhookRow::default() })?;
+            }
             turn.deploy(engine::Deploy { id, row, source, slices })
         };
         cx.app.engine.change(change).await?;
@@ -155,17 +187,17 @@ impl Method for Deploy {
 }
 
 /// Reads the body, or the params as if they were one.
-fn read(params: &Deploy) -> Result<(Option<Order>, Problems)> {
+fn read(params: &Deploy, allowed: &Compute) -> Result<(Option<Order>, Problems)> {
     let mut problems = Problems::default();
     let order = match &params.body {
         Some(body) => {
             let text = std::str::from_utf8(body)
                 .map_err(|_| refuse(400, "the body must be a JSON object in UTF-8"))?;
-            job_body::read(text, &mut problems)?
+            job_body::read(text, allowed, &mut problems)?
         }
         None => {
             let text = serde_json::to_string(params).map_err(|err| Error::Bug(err.to_string()))?;
-            job_body::read(&text, &mut problems)?
+            job_body::read(&text, allowed, &mut problems)?
         }
     };
     // Without an order the account is still looked at, so that all problems are told.
@@ -177,22 +209,55 @@ fn read(params: &Deploy) -> Result<(Option<Order>, Problems)> {
     Ok((order, problems))
 }
 
+/// What a finished slice costs, millionths.
+fn price(compute: &Compute, offer: &str) -> u64 {
+    match offer {
+        _ if !compute.credits => 0,
+        MARKET => compute.market_value,
+        offer => millionths(offer).unwrap_or(u64::MAX),
+    }
+}
+
+/// The numbers of the compute groups that a job names.
+async fn groups(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>> {
+    let mut numbers = join(&cx.app, groups).await.map_err(|err| match err {
+        NotJoined::Unknown(key) => refuse(400, format!("computeGroups: there is no group `{key}`")),
+        NotJoined::Wrong => refuse(403, "computeGroups: wrong joinSecret"),
+        NotJoined::Failed(err) => err,
+    })?;
+    // The public group alone is what a job has that names none.
+    if numbers == [PUBLIC] {
+        numbers.clear();
+    }
+    Ok(numbers)
+}
+
 fn account_of(body: Option<&[u8]>) -> Option<Value> {
     serde_json::from_slice::<job_body::Body<'_>>(body?).ok()?.account
 }
 
 type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);
 
-fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> {
-    let Order { source, language, group, offer, name, description, link, slices, account: _ } =
-        order;
+fn prepare(order: Order, owner: Address, groups: Vec<u32>, slice_millis: u64) -> Result<Prepared> {
+    let Order {
+        source,
+        language,
+        capabilities,
+        offer,
+        name,
+        description,
+        link,
+        slices,
+        remote,
+        ..
+    } = order;
     let row = WorkRow {
         number: 0,
         owner,
         created_at: 0,
         made: 0,
         language,
-        group,
+        group: PUBLIC_GROUP,
         account: owner,
         offer,
         name,
@@ -200,6 +265,9 @@ fn prepare(order: Order, owner: Address, slice_millis: u64) -> Result<Prepared> 
         link,
         attempts: ATTEMPTS,
         slice_millis,
+        demands: Demands { capabilities, groups },
+        remote,
+        price: 0,
     };
     Ok((WORK_SOURCES.encoded(&source)?, row, slices))
 }

@@ -31,7 +31,6 @@ const MOST: u64 = 100_000;
 
 /// Lists the caller's jobs, the newest first.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobListParams")]
 pub struct List {
     /// Only jobs that stand so: a word, or a list of them.
@@ -206,7 +205,6 @@ fn entry(app: &App, id: Address) -> Result<Option<(WorkStatus, JobEntry)>> {
 
 /// Counts the caller's jobs, however they stand.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobCountParams")]
 pub struct Count {
     /// Credentials, where they are not in the `Authorization` header: its text.

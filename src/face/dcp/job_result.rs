@@ -30,7 +30,6 @@ const SHORT: u64 = 20_000;
 ///
 /// Slices that have not ended are in neither list.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobResultParams")]
 pub struct JobResult {
     /// The job: `0x` and 40 hexadecimal digits.

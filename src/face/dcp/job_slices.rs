@@ -24,7 +24,6 @@ pub const METHODS: &[Def] = &[Def::call::<AddSlices>()];
 ///
 /// Over REST also as `application/x-ndjson`, one slice to a line.
 #[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobAddSlicesParams")]
 pub struct AddSlices {
     /// The job: `0x` and 40 hexadecimal digits.

@@ -23,7 +23,6 @@ pub const METHODS: &[Def] = &[Def::call::<Status>(), Def::call::<Cancel>()];
 
 /// Says how a job stands.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobStatusParams")]
 pub struct Status {
     /// The job: `0x` and 40 hexadecimal digits.
@@ -141,7 +140,6 @@ impl Method for Status {
 ///
 /// On one that was cancelled before it changes nothing.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobCancelParams")]
 pub struct Cancel {
     /// The job: `0x` and 40 hexadecimal digits.

@@ -37,7 +37,6 @@ const TRANSIENT: [&str; 3] = ["progress", "console", "emit"];
 /// With `since`, all that came after that number comes first; `since` 0 replays the whole job,
 /// however old it is.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobSubscribeParams")]
 pub struct JobSubscribe {
     /// The job: `0x` and 40 hexadecimal digits.
@@ -176,7 +175,6 @@ fn told(note: &SliceNote, kinds: &[String], numbers: Option<&Numbers>) -> Option
 
 /// Follows all jobs of the caller, from now on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 #[schemars(rename = "DcpJobsSubscribeParams")]
 pub struct JobsSubscribe {
     /// Credentials, where they are not in the `Authorization` header: its text.

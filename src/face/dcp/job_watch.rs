@@ -18,7 +18,8 @@ use crate::model::Millis;
 use crate::model::address::Address;
 use crate::model::numbers::Numbers;
 use crate::store::{
-    Follower, Next, RESULTS, Store, WORK_EVENTS, WORK_RUNS, WorkEvent, WorkEventRow, WorkRow,
+    Follower, Next, RESULTS, Store, TextsRow, WORK_EVENTS, WORK_RUNS, WorkEvent, WorkEventRow,
+    WorkRow,
 };
 use crate::{Error, Result};
 
@@ -174,6 +175,15 @@ fn read(store: &Store, work: u32, seq: u64, choice: &Choice) -> Result<(Vec<Note
     }
 }
 
+/// The results that an event tells of, of slices in a row up to `last`.
+///
+/// # Errors
+/// When they are gone; storage errors.
+pub(super) fn results_told(store: &Store, work: u32, last: u64) -> Result<TextsRow> {
+    let texts = store.get(RESULTS, &(work, last))?;
+    texts.ok_or_else(|| Error::Bug("results that were told are gone".to_owned()))
+}
+
 struct Reader<'c> {
     notes: Vec<Note>,
     bytes: usize,
@@ -199,9 +209,7 @@ impl Reader<'_> {
                 self.note(last_seq, at, &members)
             }
             WorkEvent::Results { last, .. } if self.choice.result => {
-                let Some(texts) = store.get(RESULTS, &(work, *last))? else {
-                    return Err(Error::Bug("results that were told are gone".to_owned()));
-                };
+                let texts = results_told(store, work, *last)?;
                 let first_seq = texts.first(last_seq);
                 for (seq, (number, text)) in (first_seq..).zip(texts.numbered(*last)) {
                     if seq > self.since && self.choice.admits(number) {

@@ -3,10 +3,13 @@
 pub mod account;
 pub mod account_param;
 pub mod accounts;
+pub mod accounts_credit;
 pub mod api_key;
+pub mod group;
 pub mod identity;
 mod job_body;
 pub mod job_deploy;
+pub mod job_hold;
 mod job_id;
 pub mod job_list;
 mod job_params;
@@ -25,6 +28,10 @@ pub mod secret;
 mod selection;
 mod slice_texts;
 pub mod style;
+mod webhook;
+pub mod webhook_courier;
+mod webhook_delivery;
+mod webhook_page;
 
 use serde_json::{Map, Value};
 

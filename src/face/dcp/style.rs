@@ -8,7 +8,7 @@ use crate::{Code, Error};
 /// Any JSON up to 64 MiB is read, pages of every origin may call, and a refusal is
 /// `{"error": "<one sentence>"}`, sometimes with `messages`.
 pub static STYLE: RestStyle = RestStyle {
-    max_body_bytes: Some(64 << 20),
+    max_body_bytes: |_| 64 << 20,
     any_media_type: true,
     trailing_slash: true,
     any_origin: true,

@@ -190,6 +190,8 @@ fn start(fake: &Fake, slots: u32, drain_limit: Duration) -> Running {
         runner_id: 5,
         script_types: SCRIPT_TYPES.to_vec(),
         slots,
+        capabilities: serde_json::Map::new(),
+        groups: Vec::new(),
         labels: BTreeMap::new(),
         drain_limit,
         now: || 0,

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::executor::{Limits, Stop};
@@ -85,6 +86,25 @@ impl Functions {
             }
         }
         there
+    }
+
+    /// What functions find here, as jobs may require it.
+    ///
+    /// A language that is not there is left out. QuickJS computes with the system's mathematics, and
+    /// has no canvas and no graphics processor: nothing of that is claimed.
+    pub async fn capabilities(&self) -> Map<String, Value> {
+        let mut languages = Map::new();
+        for language in self.languages().await {
+            languages.insert(language.as_str().to_ascii_lowercase(), Value::Bool(true));
+        }
+        let mut all = Map::new();
+        if languages.contains_key("javascript") {
+            let engine = json!({ "es7": true, "es2020": true, "quickjs": true });
+            all.insert("engine".to_owned(), engine);
+            all.insert("useStrict".to_owned(), Value::Bool(true));
+        }
+        all.insert("language".to_owned(), Value::Object(languages));
+        all
     }
 
     /// Runs a batch in the language.

@@ -120,6 +120,15 @@ fn a_damaged_backup_is_refused_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn nothing_is_put_into_a_directory_that_is_no_data_directory() {
+    let dir = TempDir::new().unwrap();
+    assert!(matches!(check(dir.path()), Err(StoreError::Foreign(_))));
+    assert!(matches!(compact(dir.path()), Err(StoreError::Foreign(_))));
+    assert!(matches!(rebuild(dir.path(), None), Err(StoreError::Foreign(_))));
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_state_can_be_compacted_and_rebuilt_from_the_journal_or_from_a_backup_and_it() {
     let dir = TempDir::new().unwrap();
     let store = open(dir.path());

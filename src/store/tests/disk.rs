@@ -44,6 +44,20 @@ fn all(disk: &Disk) -> BTreeMap<Vec<u8>, Vec<u8>> {
 }
 
 #[test]
+fn a_walk_leaves_out_the_position_whatever_it_looks_like() {
+    let dir = TempDir::new().unwrap();
+    let disk = open(dir.path());
+    for number in 0..4 {
+        disk.write(std::iter::empty(), Position { number, seq: number }).unwrap();
+        let walked: Vec<_> = disk.range(Bound::Unbounded).map(Result::unwrap).collect();
+        assert_eq!(walked.len(), 1);
+        for (key, stored) in walked {
+            assert!(disk.passed(&key, stored).unwrap().is_none());
+        }
+    }
+}
+
+#[test]
 fn no_page_grows_so_large_that_it_becomes_a_file_which_the_cache_would_keep() {
     let dir = TempDir::new().unwrap();
     let disk = open(dir.path());
