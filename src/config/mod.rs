@@ -121,7 +121,7 @@ impl Default for Config {
             operator_token_file: None,
             operator_tokens: Vec::new(),
             session_lifetime: Duration::from_secs(12 * 3_600),
-            cache_bytes: 64 << 20,
+            cache_bytes: 32 << 20,
             events_keep: 100_000,
             events_keep_age: None,
             slow_reader_timeout: Duration::from_secs(10),

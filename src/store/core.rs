@@ -24,7 +24,7 @@ pub(super) const JOURNAL: &str = "journal";
 /// Folder of large values.
 pub(super) const BLOBS: &str = "blobs";
 /// Changes that sled does not have may take this much memory; then commits wait for it.
-const PENDING_BYTES: u64 = 64 << 20;
+const PENDING_BYTES: u64 = 32 << 20;
 /// Disk space that is left alone, so that sled has room for what the journal has taken.
 const RESERVE_BYTES: u64 = 4 << 20;
 

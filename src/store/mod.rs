@@ -177,7 +177,7 @@ pub struct Options {
 impl Options {
     /// The defaults, in `dir`.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Self { dir: dir.into(), cache_bytes: 64 << 20, events_keep: 100_000, events_keep_age: None }
+        Self { dir: dir.into(), cache_bytes: 32 << 20, events_keep: 100_000, events_keep_age: None }
     }
 }
 
