@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -27,6 +27,12 @@ const SEGMENT_BYTES: usize = 128 << 10;
 const PART_BYTES: usize = 1_800;
 /// A page full of parts, about.
 const PAGE_BYTES: u64 = 16 * 1_800;
+/// What sled may have to write before it is waited for, bytes, by the estimate of [`footprint`].
+///
+/// Each segment is written by a thread of a pool that sled does not let grow while all of its seven
+/// threads wait for a lock, whose holder can wait for the file to be cut short: by one of them. So
+/// there are never that many segments under way.
+const UNDER_WAY: u64 = 256 << 10;
 /// The row that says how far the state is; no table has its prefix.
 const POSITION: &[u8] = b"\0position";
 /// The first byte of a head, where other values have their kind.
@@ -45,6 +51,8 @@ pub(super) struct Disk {
     parts: sled::Tree,
     /// First bytes of keys of rows in parts: which tables have any.
     parted: Mutex<BTreeSet<u8>>,
+    /// Bytes since sled was last waited for, see [`UNDER_WAY`].
+    under_way: AtomicU64,
     warm: Warm,
 }
 
@@ -99,6 +107,7 @@ struct Chunk {
     /// … and after those that needed these.
     unused: sled::Batch,
     count: usize,
+    footprint: u64,
 }
 
 impl Disk {
@@ -126,7 +135,7 @@ impl Disk {
         };
         let (rows, parts) = (db.open_tree("rows")?, db.open_tree("parts")?);
         let parted = Mutex::new(first_bytes(&parts)?);
-        Ok(Self { db, rows, parts, parted, warm: Warm::default() })
+        Ok(Self { db, rows, parts, parted, under_way: AtomicU64::new(0), warm: Warm::default() })
     }
 
     /// Reads one row.
@@ -208,7 +217,7 @@ impl Disk {
         let mut chunk = Chunk::default();
         for (key, value) in rows {
             self.add(&mut chunk, key.as_slice(), value)?;
-            if chunk.count >= CHUNK {
+            if chunk.count >= CHUNK || chunk.footprint >= UNDER_WAY {
                 self.apply(std::mem::take(&mut chunk))?;
             }
         }
@@ -223,6 +232,7 @@ impl Disk {
             chunk.count += 1;
         }
         chunk.count += 1;
+        chunk.footprint += footprint(key.len() + value.map_or(0, <[u8]>::len));
         let Some(value) = value else {
             chunk.rows.remove(key);
             return Ok(());
@@ -261,6 +271,11 @@ impl Disk {
         self.parts.apply_batch(chunk.parts)?;
         self.rows.apply_batch(chunk.rows)?;
         self.parts.apply_batch(chunk.unused)?;
+        let under_way = self.under_way.fetch_add(chunk.footprint, Ordering::Relaxed);
+        if under_way + chunk.footprint >= UNDER_WAY {
+            self.db.flush()?;
+            self.under_way.store(0, Ordering::Relaxed);
+        }
         sweep();
         Ok(())
     }
@@ -308,6 +323,12 @@ impl Disk {
             self.rows.remove(row.unwrap()).unwrap();
         }
     }
+}
+
+/// What sled writes for a row of so many bytes, about: the row, and its page of up to 16 when that
+/// is written anew, which is after ten changes, and when it is split.
+fn footprint(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX / 8).saturating_mul(5).saturating_add(200)
 }
 
 /// Frees what sled has replaced or let go of.

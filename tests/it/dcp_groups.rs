@@ -6,7 +6,7 @@ use crate::calls::refused;
 use crate::fake_runner::Line;
 use crate::recovery::Process;
 use crate::server::TestServer;
-use crate::slice_runner::{ACCOUNT, SliceRunner, call, deploy, line};
+use crate::slice_runner::{ACCOUNT, GROUP, SliceRunner, call, deploy, line};
 
 /// Deploys a job of these slices with further members.
 async fn asking(line: &mut Line, slices: &[u32], more: Value) -> Result<String, (i32, Value)> {
@@ -45,7 +45,7 @@ async fn a_job_waits_for_a_runner_that_is_able_to_all_that_it_requires() {
     let more = json!({ "jobId": picky, "sliceData": [6, 7] });
     call(&mut client, "dcp.job.add_slices", more).await.unwrap();
     better.work(2).await;
-    let status = json!({ "context_id": u32::MAX, "id": 2 });
+    let status = json!({ "context_id": GROUP, "id": 2 });
     let status = client.ask("runner.status", status).await.unwrap();
     assert_eq!(status["capabilities"], json!(["/fast", "/gpu/webgl", "/x"]));
     let odd = json!({ "capabilities": { "gpu": 2 } });
