@@ -12,7 +12,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{fmt, registry};
 
 use crate::Code;
 use crate::store::Committed;
@@ -39,9 +42,9 @@ pub fn init(
     filter: &str,
     format: LogFormat,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let filter = EnvFilter::builder().parse(filter)?;
+    let filter: Targets = filter.parse()?;
     let terminal = std::io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     let text = match format {
         LogFormat::Auto => terminal,
         LogFormat::Text => true,
@@ -49,10 +52,11 @@ pub fn init(
     };
     if text {
         let colour = terminal && std::env::var_os("NO_COLOR").is_none();
-        logs.with_ansi(colour).try_init()
+        registry().with(lines.with_ansi(colour)).with(filter).try_init()?;
     } else {
-        logs.json().flatten_event(true).try_init()
+        registry().with(lines.json().flatten_event(true)).with(filter).try_init()?;
     }
+    Ok(())
 }
 
 /// Measures how long something took; for metrics only, never for decisions.

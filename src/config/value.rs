@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tracing_subscriber::filter::Targets;
+
 pub(super) fn ip(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| format!("must be an IP address such as 127.0.0.1, not `{text}`"))
 }
@@ -83,7 +85,7 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
 }
 
 pub(super) fn level(text: &str) -> Result<String, String> {
-    let filter = tracing_subscriber::EnvFilter::builder().parse(text);
+    let filter: Result<Targets, _> = text.parse();
     match filter {
         Ok(_) if !text.trim().is_empty() => Ok(text.to_owned()),
         _ => {
