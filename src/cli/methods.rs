@@ -77,8 +77,19 @@ fn argument(field: &Field) -> String {
     format!("param {}", field.name)
 }
 
+/// The words of a parameter's name with hyphens between them: `job-id` for `job_id` and `jobId`.
 fn flag(field: &Field) -> String {
-    let flag = field.name.replace('_', "-");
+    let mut flag = String::with_capacity(field.name.len() + 4);
+    for letter in field.name.chars() {
+        match letter {
+            '_' => flag.push('-'),
+            letter if letter.is_ascii_uppercase() => {
+                flag.push('-');
+                flag.push(letter.to_ascii_lowercase());
+            }
+            letter => flag.push(letter),
+        }
+    }
     if TAKEN.contains(&flag.as_str()) { format!("param-{flag}") } else { flag }
 }
 
@@ -220,6 +231,7 @@ mod tests {
     fn a_parameter_never_takes_a_flag_of_ours() {
         assert_eq!(flag(&field("timeout", json!({}))), "param-timeout");
         assert_eq!(flag(&field("context_id", json!({}))), "context-id");
+        assert_eq!(flag(&field("webHookUrls", json!({}))), "web-hook-urls");
     }
 
     #[test]
