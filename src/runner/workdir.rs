@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
@@ -12,6 +13,9 @@ use super::{reap, supervisor};
 const PREFIX: &str = "muster-job-";
 /// Names tried before giving up.
 const TRIES: u32 = 16;
+/// How often, and after which pause, locks of what was left are tried again, all of them together.
+const LOOKS: u32 = 25;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A fresh directory that only this user can enter. It holds `home`, where the job runs.
 #[derive(Debug)]
@@ -99,6 +103,7 @@ impl Drop for WorkDir {
 ///
 /// Processes first: those whose environment names the directory.
 pub(super) fn remove_stale() {
+    let mut patience = LOOKS;
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
@@ -106,13 +111,25 @@ pub(super) fn remove_stale() {
         if supervisor::is_alive(pid.as_ref()) {
             continue;
         }
-        // Someone in another container may use the same directory: then it is locked.
         let path = entry.path();
         let Ok(lock) = File::open(&path) else { continue };
-        if lock.try_lock().is_ok() {
+        if locked(&lock, &mut patience) {
             reap::kill_marked(&path.to_string_lossy());
             remove(&path);
         }
+    }
+}
+
+/// Whether nobody else has the lock, or lets go of it soon: those who were killed a moment ago may
+/// still be on their way out. Someone in another container may use the same directory, and keeps it.
+fn locked(lock: &File, patience: &mut u32) -> bool {
+    loop {
+        if lock.try_lock().is_ok() {
+            return true;
+        }
+        let Some(left) = patience.checked_sub(1) else { return false };
+        *patience = left;
+        std::thread::sleep(PAUSE);
     }
 }
 
