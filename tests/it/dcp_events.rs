@@ -160,6 +160,26 @@ async fn what_slices_say_is_told_live_to_those_who_ask() {
     assert_eq!(told, json!({ "seq": 3, "kind": "result", "sliceNumber": 1, "value": 7 }));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_slice_says_comes_before_its_result() {
+    let server = TestServer::start().await;
+    let mut client = line(&server).await;
+    let job = deploy(&mut client, json!([])).await;
+    let kinds = json!({ "kinds": ["console", "result"] });
+    let mut live = follow(&server, &job, kinds).await;
+    let mut runner = SliceRunner::attach(server.at.ws, 1, 1).await;
+    for number in 1..=30 {
+        let more = json!({ "jobId": job, "sliceData": [number] });
+        call(&mut client, "dcp.job.add_slices", more).await.unwrap();
+        let batch = runner.given().await;
+        let said = json!({ "console": { "number": number, "level": "log", "message": "m" } });
+        runner.finish(&batch, json!([said, finished(number, &json!(7))])).await;
+        let told = events(&mut live, 2).await;
+        let kinds: Vec<&Value> = told.iter().map(|event| &event["kind"]).collect();
+        assert_eq!(kinds, ["console", "result"], "{told:?}");
+    }
+}
+
 #[tokio::test]
 async fn all_jobs_of_an_identity_are_followed_together() {
     let server = TestServer::start().await;

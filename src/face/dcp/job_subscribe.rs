@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::stream::{Stream, StreamExt, once, select, unfold};
+use futures_util::stream::{PollNext, Stream, StreamExt, once, select_with_strategy, unfold};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,8 @@ pub const METHODS: &[Def] = &[Def::open::<JobSubscribe>(), Def::open::<JobsSubsc
 /// Kinds of events that are kept, and of those that are only told live.
 const DURABLE: [&str; 4] = ["status", "slices", "result", "error"];
 const TRANSIENT: [&str; 3] = ["progress", "console", "emit"];
+/// Of those that are only told live, how many may come before one that is kept.
+const SAID_AT_ONCE: u32 = 64;
 
 /// Follows a job.
 ///
@@ -124,7 +126,13 @@ impl Subscription for JobSubscribe {
             })
         };
         let events = events.map(Some).chain(once(std::future::ready(None)));
-        let mixed = select(events, lines(live).filter_map(told).map(Some));
+        let said = lines(live).filter_map(told).map(Some);
+        // What a slice says comes before its result, but holds nothing up for long.
+        let turn = |turns: &mut u32| {
+            *turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(SAID_AT_ONCE) { PollNext::Left } else { PollNext::Right }
+        };
+        let mixed = select_with_strategy(events, said, turn);
         let mixed = mixed.take_while(|note| std::future::ready(note.is_some()));
         Ok(Items::notes(seq, mixed.filter_map(std::future::ready)))
     }
