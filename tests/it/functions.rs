@@ -183,6 +183,20 @@ async fn slices_do_not_see_each_other_whether_they_share_a_scope_or_not() {
 }
 
 #[tokio::test]
+async fn what_is_not_in_a_shared_scope_is_there_for_values_that_name_it() {
+    let mut data = vec![json!("a"); 30];
+    for (place, name) in [(3, "constructor"), (4, "__proto__"), (20, "constructor")] {
+        data[place] = json!(name);
+    }
+    let pollute = "(name) => { const o = {}; if (o[name]) o[name].n = 1; return [name in o, ({}).n ?? Object.n ?? 0]; }";
+    let expected: Vec<Value> = data
+        .iter()
+        .map(|name| if name == "a" { json!([false, 0]) } else { json!([true, 1]) })
+        .collect();
+    assert_eq!(called(pollute, &data).await, expected);
+}
+
+#[tokio::test]
 async fn a_function_finds_what_it_has_changed_in_what_is_built_in() {
     let data = vec![json!(0); 30];
     for changing in [

@@ -104,6 +104,18 @@ const OTHERS: [&str; 15] = [
     "work",
 ];
 
+/// Members of everything that are not there in a scope that slices share.
+const HIDDEN: [&str; 4] = ["constructor", "__proto__", "__define", "__lookup"];
+
+/// Whether a value may name such a member, so that a function which looks up what it is given could
+/// tell whether its scope is shared.
+pub(super) fn may_name_hidden(json: &str) -> bool {
+    // A text of nine characters in quotes is the shortest. Escapes may spell the letters, which are
+    // from `\u0061` to `\u007a`, and the underscore.
+    let escaped = ["\\u005", "\\u006", "\\u007"];
+    json.len() >= 11 && HIDDEN.iter().chain(&escaped).any(|name| json.contains(name))
+}
+
 /// Whether slices can share a global scope without noticing each other, once the scope has been
 /// prepared for that: the source cannot name what is left to reach.
 pub(super) fn may_share(source: &str) -> bool {
@@ -240,6 +252,22 @@ mod tests {
             "async (x) => new Promise((done) => queueMicrotask(done))",
         ] {
             assert!(!may_share(source), "{source}");
+        }
+    }
+
+    #[test]
+    fn values_that_name_what_is_hidden_are_seen() {
+        for json in [
+            r#""constructor""#,
+            r#"{"a":["__proto__"]}"#,
+            r#""\u005f_proto__""#,
+            r#""__defineGetter__""#,
+            r#""const\u0072uctor""#,
+        ] {
+            assert!(may_name_hidden(json), "{json}");
+        }
+        for json in ["1", "[1,2,3,4,5,6,7]", r#""the prototype of an \u00e9""#] {
+            assert!(!may_name_hidden(json), "{json}");
         }
     }
 
