@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -56,6 +56,8 @@ impl Routes {
         if matches!(stream, Found::Route(..)) && sse::is_asked_for(&parts.headers) {
             return stream;
         }
+        // Whoever asks for the head of an answer gets that of the whole one; hyper leaves the body out.
+        let verb = if parts.method == Method::HEAD { Method::GET.as_str() } else { verb };
         // A style that tolerates one slash at the end is that of the route before the slash.
         let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty());
         match (self.calls.find(verb, path), shorter) {
