@@ -72,9 +72,10 @@ fn without_last_comments(source: &str) -> &str {
     }
 }
 
-/// A source without white space around it and semicolons at its end.
+/// A source without white space around it, the byte order mark of a file, and semicolons at its end.
 fn bare(source: &str) -> &str {
-    source.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+    let source = source.trim_start_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
+    source.trim_end_matches(|c: char| c == ';' || c.is_whitespace())
 }
 
 fn language(work: &Map<String, Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
@@ -158,7 +159,7 @@ mod tests {
     fn semicolons_at_the_end_go_also_from_before_comments() {
         for source in [
             "(x) => x",
-            " (x) => x ;\n; ",
+            "\u{feff}\n (x) => x ;\n; ",
             "(x) => x; // that is all",
             "(x) => x; /* that */ // is\n\n// all; of it\n",
             "(x) => x;/* that\n * is all\n */;",
