@@ -30,10 +30,18 @@ const MUSTER: Source = Source {
     subscribe: ("events.subscribe", r#"{"kinds":["actor.*"]}"#),
     cause: ("actor.create", actor),
 };
-const BARE: Source = Source { subscribe: ("subscribe", "[]"), cause: ("broadcast", actor) };
+const BARE: Source = Source { subscribe: ("subscribe", "[]"), cause: ("broadcast", event) };
 
 fn actor(id: u32) -> String {
     format!(r#"{{"actor":{{"id":{id},"pubkey":"bench","address":["127.0.0.1"]}}}}"#)
+}
+
+/// What Muster's followers are told of it: the bare broadcast sends as many bytes.
+fn event(id: u32) -> String {
+    let at = 1_700_000_000_u64;
+    format!(
+        r#"{{"seq":{id},"at":{at}000,"kind":"actor.created","subject":"actor/{id}","data":{{"id":{id},"pubkey":"bench","address":["127.0.0.1"],"created_at":{at},"updated_at":{at}}}}}"#
+    )
 }
 
 pub(super) async fn receipt(bench: &mut Bench) -> anyhow::Result<()> {

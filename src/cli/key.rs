@@ -72,6 +72,8 @@ pub(super) fn command() -> Command {
                     Arg::new("signature")
                         .long("signature")
                         .value_name("TEXT")
+                        // One in 64 begins with a hyphen.
+                        .allow_hyphen_values(true)
                         .help("The signature, where it is not in the artifact"),
                 ),
         ))

@@ -50,6 +50,8 @@ fn leaf(word: &'static str, name: &'static str, full: bool) -> Command {
             .value_name(placeholder(field))
             .required(field.required)
             .allow_negative_numbers(true)
+            // Signatures and tokens may begin with a hyphen.
+            .allow_hyphen_values(takes(field, "string"))
             .action(if takes(field, "array") { ArgAction::Append } else { ArgAction::Set })
             .help(help(field))
     });

@@ -277,7 +277,7 @@ async fn a_session_ends_when_it_is_signed_out_when_the_key_changes_and_with_its_
 #[tokio::test]
 async fn an_expired_session_is_none_and_ends_what_hangs_on_it() {
     let server = TestServer::with(|config| {
-        config.session_lifetime = std::time::Duration::from_millis(700);
+        config.session_lifetime = std::time::Duration::from_secs(2);
         config.operator_tokens = vec![muster::access::Secret::new("a-configured-token")];
     })
     .await;

@@ -383,6 +383,9 @@ fn a_node_shows_its_key_signs_verifies_and_publishes_itself() {
     let text = place.run(&["key", "sign", &file]).passes();
     place.run(&["key", "verify", &file, "--signature", text.trim()]).passes();
     place.run(&["key", "verify", &bent, "--signature", text.trim()]).fails(4, "not good");
+    // A signature may begin with a hyphen, and a cursor too.
+    place.run(&["key", "verify", &file, "--signature", "-K"]).fails(4, "not good");
+    place.run(&[&["adv", "list", "--since", "-x"][..], &url].concat()).fails(2, "cursor-invalid");
     let receipt = ask(&["adv", "publish", "--endpoint", "wss://two.example"]);
     assert_eq!((&receipt["status"], &receipt["node/id"]), (&json!("stored"), &json!(id)));
     let old = ["adv", "publish", "--endpoint", "wss://x.example", "--sequence", "1"];

@@ -135,13 +135,12 @@ async fn connections_beyond_the_limit_are_turned_away_and_come_back_later() {
     assert_eq!(read_answer(&mut third).await.0, 503);
     second.0.close(None).await.unwrap();
     while second.hear().await.is_some() {}
-    let until = std::time::Duration::from_secs(10);
     let freed = async {
         while server.app.metrics.connections.get() > 1 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(until, freed).await.unwrap();
+    tokio::time::timeout(crate::server::PATIENCE, freed).await.unwrap();
     assert_eq!(server.raw("GET", "/health", "").await.0, 200);
 }
 

@@ -96,7 +96,7 @@ async fn a_message_whose_job_fails_is_an_error() {
 async fn what_is_not_acknowledged_goes_to_another() {
     let server = Core::start().await;
     let mut silent = FakeRunner::attach(&server, 5, 1).await;
-    let limits = json!({ "timeout_ack": 1 });
+    let limits = json!({ "timeout_ack": 3 });
     server.rpc("message.create", message(&[job(1, &[])], limits)).await.unwrap();
     let first = silent.given_job(1).await;
     assert_eq!(silent.cancelled().await.0, json!([first]));
@@ -122,7 +122,7 @@ async fn what_is_not_acknowledged_goes_to_another() {
 async fn a_result_that_does_not_come_in_time_fails_the_attempt() {
     let server = Core::start().await;
     let mut runner = FakeRunner::attach(&server, 5, 1).await;
-    let limits = json!({ "timeout_result": 1 });
+    let limits = json!({ "timeout_result": 3 });
     server.rpc("message.create", message(&[job(1, &[])], limits)).await.unwrap();
     let given = runner.given().await;
     assert!(given["deadline_at"].is_u64());
@@ -137,7 +137,7 @@ async fn a_result_that_does_not_come_in_time_fails_the_attempt() {
 #[tokio::test]
 async fn a_message_as_a_whole_has_a_time_limit() {
     let server = Core::start().await;
-    let limits = json!({ "timeout": 1 });
+    let limits = json!({ "timeout": 3 });
     server.rpc("message.create", message(&[job(1, &[]), job(2, &[1])], limits)).await.unwrap();
     assert_eq!(kinds(&server, 1).await, ["runner"]);
     let ended = message_is(&server, "Error").await;

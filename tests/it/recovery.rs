@@ -229,7 +229,7 @@ async fn work_of_a_runner_that_does_not_return_after_a_crash_goes_to_another() {
     let mut line = process.line().await;
     let mut message = with(&crate::message::params(9), "message.job", json!([job(2, &[])]));
     message["message"]["timeout_ack"] = json!(30);
-    line.ask("flow.submit", submission(7, &[with(&job(1, &[]), "timeout", json!(2))]))
+    line.ask("flow.submit", submission(7, &[with(&job(1, &[]), "timeout", json!(60))]))
         .await
         .unwrap();
     line.ask("message.create", message).await.unwrap();

@@ -358,19 +358,19 @@ async fn a_failed_attempt_is_tried_again_after_a_while() {
 async fn an_attempt_that_takes_too_long_is_taken_away() {
     let server = Core::start().await;
     let mut runner = FakeRunner::attach(&server, 5, 1).await;
-    submit(&server, 7, &[with(&job(1, &[]), "timeout", json!(1)), job(2, &[1])]).await;
+    submit(&server, 7, &[with(&job(1, &[]), "timeout", json!(3)), job(2, &[1])]).await;
     let given = runner.given().await;
     let one = token(&given);
     runner.start(&one).await;
     let attempts = of_job(&server, "job.attempts", 1).await;
     let started = attempts["items"][0]["started_at"].as_u64().unwrap();
     let deadline = given["deadline_at"].as_u64().unwrap();
-    assert!(deadline <= started + 1_000 && deadline > started, "{deadline} {started}");
+    assert!(deadline <= started + 3_000 && deadline > started, "{deadline} {started}");
     let (tokens, reason) = runner.cancelled().await;
-    assert_eq!((tokens, reason.as_str()), (json!([one]), "timed out after 1 s"));
+    assert_eq!((tokens, reason.as_str()), (json!([one]), "timed out after 3 s"));
     let flow = flow_is(&server, 7, "Error").await;
     assert!(flow["result"]["reason"].as_str().unwrap().contains("job 1"));
-    assert_eq!(load_job(&server, 1).await["result"]["error"], "timed out after 1 s");
+    assert_eq!(load_job(&server, 1).await["result"]["error"], "timed out after 3 s");
     assert_eq!(attempt_states(&server, 1).await, ["Error"]);
     runner.report_stale(json!({ "token": one, "status": "Finished" })).await;
     sound_log(&server).await;
