@@ -281,6 +281,17 @@ async fn what_is_said_on_the_way_is_reported() {
 }
 
 #[tokio::test]
+async fn progress_of_a_few_slices_is_heard_and_of_many_some() {
+    let function = "(x) => progress(x)";
+    for (count, heard) in [(10_u64, 10..=10), (10_000, 32..=2_000)] {
+        let data: Vec<Value> = (0..count).map(|n| json!(n)).collect();
+        let reports = all(JavaScript, batch(function, &data), &Limits::default()).await;
+        let told = reports.iter().filter(|one| matches!(one, SliceReport::Progress { .. })).count();
+        assert!(heard.contains(&told), "{told} of {count}");
+    }
+}
+
+#[tokio::test]
 async fn errors_have_a_name_a_message_and_a_stack() {
     let (name, message) = misbehaved("null.x").await;
     assert_eq!(name, "TypeError");
