@@ -195,3 +195,25 @@ async fn all_jobs_of_an_identity_are_followed_together() {
     assert_eq!(told.first().unwrap(), &item("running", 0));
     assert_eq!(told.last().unwrap(), &item("completed", 1));
 }
+
+#[tokio::test]
+async fn what_is_followed_with_an_api_key_ends_with_it() {
+    let server = TestServer::start().await;
+    let mut client = line(&server).await;
+    let job = deploy(&mut client, json!([])).await;
+    let keystore = include_str!("dcp_keystore.json");
+    let made = json!({ "keystore": keystore, "token": "correct horse" });
+    let key = client.ask("dcp.key.create", made).await.unwrap()["key"].clone();
+    let auth = format!("Bearer {}", key.as_str().unwrap());
+    let (mut one, mut all) = (line(&server).await, line(&server).await);
+    let params = json!({ "jobId": job, "auth": auth, "since": 0 });
+    one.ask("dcp.job.subscribe", params).await.unwrap();
+    all.ask("dcp.jobs.subscribe", json!({ "auth": auth })).await.unwrap();
+    assert_eq!(one.note().await.unwrap()["status"], "new");
+    call(&mut client, "dcp.key.revoke", json!({ "key": key })).await.unwrap();
+    let more = json!({ "jobId": job, "sliceData": [1] });
+    call(&mut client, "dcp.job.add_slices", more).await.unwrap();
+    let ended = json!({ "ended": { "reason": "the API key was revoked" } });
+    assert_eq!(one.note().await.unwrap(), ended);
+    assert_eq!(all.note().await.unwrap(), ended);
+}

@@ -16,6 +16,7 @@ use super::identity::identity;
 use super::job_id::{ledger, own_job};
 use super::job_params::whole;
 use super::job_watch::{Choice, Place, Waker};
+use super::key_watch::while_good;
 use super::secret::Secret;
 use super::{refuse, selection};
 use crate::app::Cx;
@@ -93,6 +94,7 @@ impl Subscription for JobSubscribe {
         ]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
+        let caller = identity(&cx, self.auth.as_deref()).await?;
         let (id, row) = own_job(&cx, self.auth.as_ref(), self.job_id.as_ref()).await?;
         let kinds = kinds(self.kinds.as_ref())?;
         let numbers = selection::read(self.range.as_ref(), None)?;
@@ -117,7 +119,7 @@ impl Subscription for JobSubscribe {
         let place = Place { app: Arc::clone(&cx.app), work, seq, choice, waker, ready };
         let events = unfold(place, |mut place| async { Some((place.next().await?, place)) });
         if !TRANSIENT.iter().any(|kind| is(kind)) {
-            return Ok(Items::notes(seq, events));
+            return Ok(while_good(&cx.app, &caller, Items::notes(seq, events)));
         }
         let told = move |live: Arc<Live>| {
             std::future::ready(match &*live {
@@ -134,7 +136,8 @@ impl Subscription for JobSubscribe {
         };
         let mixed = select_with_strategy(events, said, turn);
         let mixed = mixed.take_while(|note| std::future::ready(note.is_some()));
-        Ok(Items::notes(seq, mixed.filter_map(std::future::ready)))
+        let items = Items::notes(seq, mixed.filter_map(std::future::ready));
+        Ok(while_good(&cx.app, &caller, items))
     }
 }
 
@@ -214,7 +217,8 @@ impl Subscription for JobsSubscribe {
         .errors(&[Code::Unauthenticated, Code::LimitReached, Code::StorageError]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
-        let owner = identity(&cx, self.auth.as_deref()).await?.address;
+        let caller = identity(&cx, self.auth.as_deref()).await?;
+        let owner = caller.address;
         let filter = Filter {
             kinds: Some(Arc::from(["dcp.job".to_owned()])),
             subject: Some(work_subject(owner, None)),
@@ -231,6 +235,6 @@ impl Subscription for JobsSubscribe {
             })
         };
         items.notes = items.notes.filter_map(told).boxed();
-        Ok(items)
+        Ok(while_good(&cx.app, &caller, items))
     }
 }
