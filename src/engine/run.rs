@@ -171,6 +171,12 @@ impl Run {
         // to another thread and back is most of what can be saved.
         let alone = turn.replies.len() <= 1 && turn.memory.leased <= 1 && self.inbox.len() == 0;
         let Turn { tx, memory, mut versions, replies, held, lines, .. } = turn;
+        // What slices say on the way is kept nowhere, and is told before the results that follow it.
+        let (said, lines): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| matches!(line, Live::Slice(_)));
+        for note in said {
+            let _ = self.live.send(Arc::new(note));
+        }
         let changed = versions.take();
         let afterwards = Afterwards { replies, held, lines, changed, batch };
         let (durable, published) = (Arc::clone(durable), self.versions.clone());
