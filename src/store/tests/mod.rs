@@ -333,6 +333,11 @@ async fn retention_by_number_and_age_is_exact() {
 
 #[derive(Clone, Debug)]
 enum Step {
+    // The clock was wrong, and is right again.
+    store.core.log.tick(26);
+    put(&store, 26, "x");
+    store.core.log.expire(&*store.core.journal).unwrap();
+    assert_eq!((store.oldest(), store.latest()), (26, 26));
     Put(u32, u16),
     Remove(u32),
     Commit,
