@@ -94,6 +94,10 @@ pub(super) struct Group {
     pub(super) extras: FxHashMap<u32, Extra>,
     pub(super) tally: Tally,
     pub(super) fail_fast: bool,
+    /// All of it has been given up.
+    pub(super) given_up: bool,
+    /// It was read from the state: of its leases, a crash may have forgotten some.
+    pub(super) loaded: bool,
     pub(super) has_results: bool,
     pub(super) started_at: Millis,
     pub(super) subject: Option<String>,
