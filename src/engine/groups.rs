@@ -100,6 +100,7 @@ impl Turn<'_> {
         self.install(id, start);
         if let Some(group) = self.memory.groups.get_mut(&id) {
             group.started_at = started_at;
+            group.loaded = true;
         }
     }
 

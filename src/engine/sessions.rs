@@ -269,7 +269,9 @@ impl Turn<'_> {
     /// lease a crash has then undone.
     pub(super) fn adopt(&mut self, token: Token, runner: u32) -> Result<bool> {
         let Some(at) = self.memory.by_job.get(&token.job).copied() else { return Ok(false) };
-        let task = self.memory.groups.get(&at.0).and_then(|group| group.task(at.1));
+        // Of what began in this process nothing was forgotten: such a token is of an earlier life.
+        let group = self.memory.groups.get(&at.0).filter(|group| group.loaded);
+        let task = group.and_then(|group| group.task(at.1));
         let next = task.is_some_and(|task| task.attempts.checked_add(1) == Some(token.attempt));
         if !next {
             return Ok(false);
