@@ -67,9 +67,9 @@ impl Turn<'_> {
             if !session.can_take(in_hand) {
                 continue;
             }
-            let usable = session.usable;
-            let taken = match self.memory.ready.pop(context, usable, session.take_turn()) {
-                Some(ready) => {
+            let taken = match self.memory.ready.pop(context, session.turns()) {
+                Some((ready, kind)) => {
+                    session.served = Some(kind);
                     self.lease(ready, runner, parcels);
                     true
                 }

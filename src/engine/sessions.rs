@@ -143,8 +143,8 @@ pub(super) struct Session {
     pub(super) offer: Offer,
     /// Classes of work that it may have.
     pub(super) classes: Vec<Class>,
-    /// How often it was given something; says which class is first.
-    pub(super) served: u32,
+    /// What it was given last: something else is looked for first the next time.
+    pub(super) served: Option<(Skill, Class)>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
@@ -179,15 +179,21 @@ impl Turn<'_> {
         self.touch();
         let slots = usize::try_from(hello.slots).unwrap_or(usize::MAX);
         let (pushes, receiver) = mpsc::channel(slots.saturating_add(SPARE_PUSHES));
+        let mut skills = Vec::new();
+        for skill in &hello.skills {
+            if !skills.contains(skill) {
+                skills.push(*skill);
+            }
+        }
         self.memory.sessions_made += 1;
         let session = Session {
             id: self.memory.sessions_made,
             pushes,
-            skills: hello.skills.clone(),
+            skills,
             usable: hello.skills.iter().copied().collect(),
             offer: hello.offer.clone(),
             classes: Vec::new(),
-            served: 0,
+            served: None,
             labels: hello.labels.clone(),
             slots: hello.slots,
             draining: false,
