@@ -311,6 +311,9 @@ impl Turn<'_> {
             && let Some(free) = self.memory.free.get_mut(&context)
         {
             free.retain(|waiting| *waiting != id);
+            if free.is_empty() {
+                self.memory.free.remove(&context);
+            }
         }
         if !reason.is_empty() {
             let push = Push::Detached { reason: reason.to_owned() };
