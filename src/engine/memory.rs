@@ -10,6 +10,7 @@ use super::plan::{Plan, position};
 use super::queue::{Place, ReadyTasks};
 use super::sessions::Session;
 use super::timers::Timers;
+use super::token::Token;
 use super::works::OpenWork;
 use crate::model::flow::Tally;
 use crate::model::task::{JobStatus, Task};
@@ -181,6 +182,8 @@ pub(super) struct Runner {
     pub(super) in_hand: FxHashSet<Triple>,
     /// When its work goes to others, unless it comes back.
     pub(super) grace_until: Option<Millis>,
+    /// Attempts that it is told of when the batch of this number is durable.
+    pub(super) untold: Vec<(u64, Token)>,
 }
 
 /// All of it.

@@ -70,14 +70,21 @@ impl Run {
         let mut commands: Vec<Command> = Vec::new();
         // After a failure nobody asked about, the next try waits.
         let mut quiet_until = 0;
+        let mut last = 0;
         loop {
             let open = self.inbox.take(&mut commands, self.patience(&turn, quiet_until));
-            if self.store.has_failed() || turn.poisoned {
-                turn = self.start_over(turn);
+            // What could not be read a moment ago is not read again at once.
+            let paused = open && (self.now)() < quiet_until;
+            if self.store.has_failed() || (turn.poisoned && !paused) {
+                turn = self.start_over(turn, &durable);
                 durable.store(batch, Ordering::Release);
                 quiet_until = (self.now)().saturating_add(RETRY_PAUSE);
+                if turn.poisoned && !open {
+                    break;
+                }
             }
-            turn.now = (self.now)();
+            last = turn.set_clock((self.now)(), last);
+            quiet_until = quiet_until.min(last.saturating_add(RETRY_PAUSE));
             turn.batch = batch + 1;
             turn.durable = durable.load(Ordering::Acquire);
             self.store.tick(turn.now);
@@ -117,7 +124,7 @@ impl Run {
     /// How long to wait for commands.
     fn patience(&self, turn: &Turn<'_>, quiet_until: Millis) -> Option<Duration> {
         if turn.poisoned {
-            return Some(Duration::ZERO);
+            return Some(Duration::from_millis(quiet_until.saturating_sub((self.now)())));
         }
         let next = turn.memory.timers.next();
         let again = (quiet_until > turn.now).then_some(quiet_until);
@@ -147,8 +154,8 @@ impl Run {
     }
 
     /// Forgets a turn that cannot be committed, and with it everything in memory.
-    fn start_over<'a>(&'a self, turn: Turn<'_>) -> Turn<'a> {
-        let Turn { tx, mut memory, mut versions, replies, poisoned, .. } = turn;
+    fn start_over<'a>(&'a self, turn: Turn<'_>, durable: &AtomicU64) -> Turn<'a> {
+        let Turn { tx, mut memory, mut versions, replies, immediate, poisoned, .. } = turn;
         drop(tx);
         let failed = Err(Arc::new(StoreError::Abandoned));
         for reply in replies {
@@ -157,11 +164,14 @@ impl Run {
         tracing::warn!(poisoned, "reading the active work anew");
         self.store.recover();
         versions.reset();
-        let survivors = memory.survivors();
+        let survivors = memory.survivors(durable.load(Ordering::Acquire), &immediate);
         let (groups, messages) = (memory.groups_made, memory.messages_made);
+        let sessions = memory.sessions_made;
         let mut turn = self.fresh_turn(versions, survivors);
         turn.memory.groups_made = turn.memory.groups_made.max(groups);
         turn.memory.messages_made = messages;
+        // Nobody who was attached by a number may end whoever comes later by that number.
+        turn.memory.sessions_made = turn.memory.sessions_made.max(sessions);
         turn
     }
 

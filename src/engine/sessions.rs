@@ -41,6 +41,17 @@ pub enum Push {
     },
 }
 
+impl Push {
+    /// The attempts that it gives.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        let given = match self {
+            Self::Jobs(given) => given.attempts.as_slice(),
+            Self::Cancel { .. } | Self::Detached { .. } => &[],
+        };
+        given.iter().map(|attempt| attempt.token)
+    }
+}
+
 /// Attempts that travel in one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
