@@ -31,7 +31,6 @@ struct Fake {
     pushes: tokio::sync::mpsc::Receiver<Push>,
 }
 
-#[expect(clippy::disallowed_methods, reason = "a clock")]
 fn wall() -> Millis {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap();
     since.as_millis().try_into().unwrap()
