@@ -22,7 +22,8 @@ const IN_FLIGHT: u64 = 2;
 const GROUP: usize = 1_024;
 /// Rows and events that share one batch, about.
 const ROWS: usize = 50_000;
-/// Pause after a batch failed that nobody waits for, in milliseconds.
+/// Pause after a batch failed that nobody waits for, or the active work could not be read, in
+/// milliseconds.
 const RETRY_PAUSE: Millis = 500;
 /// How often the store is told the time when events are forgotten by age, in milliseconds.
 const CLOCK: Millis = 1_000;
@@ -73,14 +74,17 @@ impl Run {
         let mut last = 0;
         loop {
             let open = self.inbox.take(&mut commands, self.patience(&turn, quiet_until));
-            // What could not be read a moment ago is not read again at once.
-            let paused = open && (self.now)() < quiet_until;
-            if self.store.has_failed() || (turn.poisoned && !paused) {
+            if self.store.has_failed() || turn.poisoned {
                 turn = self.start_over(turn, &durable);
                 durable.store(batch, Ordering::Release);
                 quiet_until = (self.now)().saturating_add(RETRY_PAUSE);
-                if turn.poisoned && !open {
-                    break;
+                if turn.poisoned {
+                    if !open {
+                        break;
+                    }
+                    // What cannot be read now is not read again at once; until then nothing can be
+                    // done anyway.
+                    std::thread::sleep(Duration::from_millis(RETRY_PAUSE));
                 }
             }
             last = turn.set_clock((self.now)(), last);
@@ -124,7 +128,7 @@ impl Run {
     /// How long to wait for commands.
     fn patience(&self, turn: &Turn<'_>, quiet_until: Millis) -> Option<Duration> {
         if turn.poisoned {
-            return Some(Duration::from_millis(quiet_until.saturating_sub((self.now)())));
+            return Some(Duration::ZERO);
         }
         let next = turn.memory.timers.next();
         let again = (quiet_until > turn.now).then_some(quiet_until);

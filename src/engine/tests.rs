@@ -17,6 +17,8 @@ use crate::store::{
     tests as faults,
 };
 
+mod histories;
+
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// An engine on a store that can be made to fail.

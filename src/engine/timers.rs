@@ -51,6 +51,12 @@ impl Timers {
         self.0.first().map(|(at, _)| *at)
     }
 
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Takes the first one that is due.
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<Timer> {
         self.next().filter(|at| *at <= now)?;
