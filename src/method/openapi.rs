@@ -130,7 +130,8 @@ fn operation(def: &Def, rest: Rest, path: &str, at: usize, schemas: &mut SchemaG
     if !parameters.is_empty() {
         members.insert("parameters".to_owned(), parameters.into());
     }
-    members.insert("responses".to_owned(), responses(def, rest, &output));
+    let takes_body = members.contains_key("requestBody");
+    members.insert("responses".to_owned(), responses(def, rest, takes_body, &output));
     operation
 }
 
@@ -167,7 +168,9 @@ fn body(fields: Vec<Field>) -> Value {
     json!({ "required": needed, "content": { "application/json": { "schema": object } } })
 }
 
-fn responses(def: &Def, rest: Rest, output: &Value) -> Value {
+const TOO_LARGE: (u16, &str) = (413, "The body is larger than what is taken here.");
+
+fn responses(def: &Def, rest: Rest, takes_body: bool, output: &Value) -> Value {
     let good = match def.run {
         Run::Open(_) => json!({
             "description": "The events, as they come (server-sent events).",
@@ -188,6 +191,19 @@ fn responses(def: &Def, rest: Rest, output: &Value) -> Value {
     for code in statuses {
         let refused = json!({ "description": code.description().trim(), "content": problem });
         responses.entry(code.http().to_string()).or_insert(refused);
+    }
+    let unread: &[_] = match takes_body {
+        true if rest.style.any_media_type => &[TOO_LARGE],
+        true => &[TOO_LARGE, (415, "The body is not of a type that is read here.")],
+        false => &[],
+    };
+    for (status, description) in unread.iter().chain(rest.more) {
+        let content = match status {
+            ..300 => json!({ "application/json": { "schema": output } }),
+            _ => problem.clone(),
+        };
+        let answer = json!({ "description": description, "content": content });
+        responses.entry(status.to_string()).or_insert(answer);
     }
     responses.into()
 }

@@ -191,8 +191,9 @@ impl Field {
 
     /// Turns text from a URL or a command line into the JSON this field takes.
     pub fn coerce(&self, text: &str) -> Value {
-        match serde_json::from_str(text) {
-            Ok(value) if !self.is("string") => value,
+        match serde_json::from_str::<Value>(text) {
+            // Who has nothing to say there leaves the param out.
+            Ok(value) if !self.is("string") && !value.is_null() => value,
             _ => text.into(),
         }
     }
@@ -292,6 +293,7 @@ mod tests {
             |kind| Field { name: "f".into(), required: true, schema: json!({ "type": kind }) };
         assert_eq!(field(json!("string")).coerce("7"), json!("7"));
         assert_eq!(field(json!(["string", "null"])).coerce("7"), json!("7"));
+        assert_eq!(field(json!(["integer", "null"])).coerce("null"), json!("null"));
         let choice = json!({ "anyOf": [{ "type": "string" }, { "type": "null" }] });
         let choice = Field { name: "f".into(), required: false, schema: choice };
         assert_eq!(choice.coerce("7"), json!("7"));

@@ -45,8 +45,24 @@ impl Spec {
 
     /// Binds it to a REST route; `{captures}` are named after params.
     pub const fn rest(mut self, verb: Verb, path: &'static str, status: u16) -> Self {
-        self.rest =
-            Some(Rest { verb, path, also: &[], status, body: None, style: &RestStyle::CORE });
+        self.rest = Some(Rest {
+            verb,
+            path,
+            also: &[],
+            status,
+            more: &[],
+            body: None,
+            style: &RestStyle::CORE,
+        });
+        self
+    }
+
+    /// Statuses that its route answers besides `status` and those of its errors, and what each of
+    /// them says.
+    pub const fn answers(mut self, more: &'static [(u16, &'static str)]) -> Self {
+        if let Some(rest) = &mut self.rest {
+            rest.more = more;
+        }
         self
     }
 
@@ -147,6 +163,8 @@ pub struct Rest {
     pub also: &'static [&'static str],
     /// Status of a good answer; 204 has no body.
     pub status: u16,
+    /// Further statuses, and what each of them says.
+    pub more: &'static [(u16, &'static str)],
     /// The param that the whole body is; none: the body's members are params.
     pub body: Option<&'static str>,
     /// How it reads requests and words its refusals.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -49,13 +49,16 @@ impl Routes {
     }
 
     /// Finds the route of a request: a subscription's where events are asked for, or where there is
-    /// nothing else at that path.
+    /// nothing else at that path. `HEAD` is answered as `GET` is, without the body, which hyper
+    /// leaves out; but a stream has no end.
     pub(super) fn find<'a>(&'a self, parts: &'a Parts) -> Found<'a, (&'static Entry, Rest)> {
-        let (verb, path) = (parts.method.as_str(), parts.uri.path());
-        let stream = self.streams.find(verb, path);
+        let path = parts.uri.path();
+        let stream = self.streams.find(parts.method.as_str(), path);
         if matches!(stream, Found::Route(..)) && sse::is_asked_for(&parts.headers) {
             return stream;
         }
+        let verb = if parts.method == Method::HEAD { Method::GET } else { parts.method.clone() };
+        let verb = verb.as_str();
         // A style that tolerates one slash at the end is that of the route before the slash.
         let shorter = path.strip_suffix('/').filter(|shorter| !shorter.is_empty());
         match (self.calls.find(verb, path), shorter) {

@@ -1,4 +1,5 @@
-//! The file of a backup: every row, the batches committed meanwhile, the large values, a checksum.
+//! The file of a backup: every row, the batches before them whose events are kept, those committed
+//! meanwhile, the large values, a checksum.
 //!
 //! A header, then items, each a kind, a length and its bytes. The last item says how far the state
 //! is once all others were taken in, and a BLAKE3 digest of everything before it ends the file.
@@ -13,18 +14,22 @@ use super::blob::Digest;
 use super::{KeyBytes, StoreError};
 
 const MAGIC: [u8; 8] = *b"mustrbak";
-const VERSION: u64 = 1;
+/// Files of the first version have no batches from before the rows.
+const VERSIONS: std::ops::RangeInclusive<u64> = 1..=2;
 /// No item is longer: what claims to be is damaged.
 const MAX_ITEM: u64 = 2 << 30;
 const ROW: u8 = 1;
 const BATCH: u8 = 2;
 const VALUE: u8 = 3;
 const END: u8 = 4;
+const PAST: u8 = 5;
 
 /// What a backup holds.
 pub(super) enum Item<'i> {
     /// A row as it is stored, of some batch up to the last.
     Row(KeyBytes, &'i [u8]),
+    /// A batch that is in the rows already; it is there for its events.
+    Past(Box<Batch>),
     /// A batch committed while the rows were read.
     Batch(Box<Batch>),
     /// A large value.
@@ -64,7 +69,7 @@ impl Writer {
             values: BTreeSet::new(),
         };
         writer.put(&MAGIC)?;
-        writer.put(&VERSION.to_le_bytes())?;
+        writer.put(&VERSIONS.end().to_le_bytes())?;
         Ok(writer)
     }
 
@@ -79,12 +84,24 @@ impl Writer {
         done
     }
 
+    /// What it refers to may be gone by now, and is not needed.
+    pub(super) fn past(&mut self, batch: &Batch) -> Result<(), StoreError> {
+        self.encoded(PAST, batch)
+    }
+
     pub(super) fn batch(&mut self, batch: &Batch) -> Result<(), StoreError> {
         let values = batch.changes.values().flatten();
         self.values.extend(values.filter_map(|value| super::blob::reference(value)));
-        let mut bytes = vec![];
+        self.encoded(BATCH, batch)
+    }
+
+    fn encoded(&mut self, kind: u8, batch: &Batch) -> Result<(), StoreError> {
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
         batch.encode(&mut bytes);
-        self.item(BATCH, &bytes)
+        let done = self.item(kind, &bytes);
+        self.scratch = bytes;
+        done
     }
 
     pub(super) fn value(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
@@ -154,8 +171,9 @@ pub(super) fn read(
                 let Some(key) = take_bytes(&mut bytes) else { return Err(source.damaged("a row")) };
                 visit(Item::Row(KeyBytes::from(key), bytes))?;
             }
-            BATCH => match Batch::decode(&mut bytes) {
-                Some(batch) => visit(Item::Batch(Box::new(batch)))?,
+            PAST | BATCH => match Batch::decode(&mut bytes).map(Box::new) {
+                Some(batch) if kind == PAST => visit(Item::Past(batch))?,
+                Some(batch) => visit(Item::Batch(batch))?,
                 None => return Err(source.damaged("a batch")),
             },
             VALUE => visit(Item::Value(bytes))?,
@@ -195,8 +213,8 @@ impl Source {
             return Err(source.damaged("this is no backup: the beginning"));
         }
         let found = u64::from_le_bytes(source.take()?);
-        if found != VERSION {
-            return Err(StoreError::Version { what: "backup", found, known: VERSION });
+        if !VERSIONS.contains(&found) {
+            return Err(StoreError::Version { what: "backup", found, known: *VERSIONS.end() });
         }
         Ok(source)
     }

@@ -5,13 +5,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use super::archive::{self, Item, Writer};
-use super::batch::{Changes, Position};
+use super::batch::{Batch, Changes, Position};
 use super::blob::Blobs;
-use super::core::{BLOBS, Core, STATE};
+use super::core::{BLOBS, Core, JOURNAL, STATE};
+use super::journal::Journal;
+use super::segment::Segments;
 use super::state::State;
 use super::{Options, Store, StoreError, lock, migrate};
 
-/// Rows taken in at once.
+/// Rows taken in at once; of batches for the journal, what is in them.
 const ROWS: usize = 4_096;
 /// Marks a directory that is being restored; nothing in it counts.
 const UNFINISHED: &str = "restoring";
@@ -31,7 +33,8 @@ impl Store {
     /// Writes everything as of one moment to `file`, while commits go on; blocks.
     ///
     /// The rows are read while they change; the batches committed meanwhile are added, and make
-    /// the rows again what they are at the end. An older file of the name is replaced at the end.
+    /// the rows again what they are at the end. So are those before them whose events can still be
+    /// asked for. An older file of the name is replaced at the end.
     ///
     /// # Errors
     /// When something cannot be read, or the file not be written; then it is not there.
@@ -39,9 +42,8 @@ impl Store {
         let _archiving = self.core.archiving.lock();
         let start = {
             let mut pinned = self.core.pinned.lock();
-            let start = self.core.state.position();
-            *pinned = Some(start.number);
-            start
+            *pinned = Some(self.core.journal.first().number);
+            self.core.state.position()
         };
         let outcome = write(&self.core, start, file);
         *self.core.pinned.lock() = None;
@@ -53,17 +55,16 @@ fn write(core: &Core, start: Position, file: &Path) -> Result<BackedUp, StoreErr
     let mut writer = Writer::create(file)?;
     core.state.each(|key, value| writer.row(key, value))?;
     let end = core.state.position();
-    let mut failed = Ok(());
-    if end > start {
-        core.journal.read(start.number, &mut |batch| {
-            failed = writer.batch(&batch);
-            if failed.is_ok() && batch.number < end.number {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        })?;
-    }
+    let (oldest, mut failed) = (core.log.oldest(), Ok(()));
+    core.journal.read(core.journal.first().number, &mut |batch| {
+        failed = match batch.number {
+            number if number > end.number => return ControlFlow::Break(()),
+            number if number > start.number => writer.batch(&batch),
+            _ if batch.position().seq < oldest => Ok(()),
+            _ => writer.past(&batch),
+        };
+        if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
     failed?;
     for digest in std::mem::take(&mut writer.values) {
         writer.value(&core.blobs.read(&digest)?)?;
@@ -74,8 +75,8 @@ fn write(core: &Core, start: Position, file: &Path) -> Result<BackedUp, StoreErr
 
 /// Reads a backup into `dir`, which must be empty or not exist; blocks.
 ///
-/// The file is checked as a whole before anything is written. Events from before the backup are
-/// not in it; numbers go on after them.
+/// The file is checked as a whole before anything is written. Events that could be asked for when
+/// it was made can be asked for again, and numbers go on after them.
 ///
 /// # Errors
 /// When the file is damaged or `dir` is not empty; then `dir` is as it was before.
@@ -112,9 +113,11 @@ fn fill(file: &Path, dir: &Path) -> Result<(), StoreError> {
     begin().map_err(StoreError::io("preparing the directory"))?;
     let options = Options::new(dir);
     let state = State::open(&dir.join(STATE), options.cache_bytes)?;
-    load(file, &state, &Blobs::open(&dir.join(BLOBS))?)?;
-    drop(state);
-    // The journal begins where the backup ends.
+    let mut history = History { dir, journal: None, batches: vec![], size: 0 };
+    load(file, &state, &Blobs::open(&dir.join(BLOBS))?, |batch| history.add(batch))?;
+    history.append()?;
+    drop((state, history));
+    // Without a history, the journal begins where the backup ends.
     drop(Core::open(&options, |journal| Box::new(journal))?);
     migrate::stamp(dir)?;
     let finish = || {
@@ -124,8 +127,44 @@ fn fill(file: &Path, dir: &Path) -> Result<(), StoreError> {
     finish().map_err(StoreError::io("finishing the directory"))
 }
 
-/// Takes a backup into a new state and syncs it; returns how far it is.
-pub(super) fn load(file: &Path, state: &State, blobs: &Blobs) -> Result<Position, StoreError> {
+/// Batches of a backup on their way to a new journal.
+struct History<'d> {
+    dir: &'d Path,
+    /// None before the first batch says where it begins.
+    journal: Option<Segments>,
+    batches: Vec<Batch>,
+    /// Changes and events in them, and they themselves.
+    size: usize,
+}
+
+impl History<'_> {
+    fn add(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if self.journal.is_none() {
+            let before = Position { number: batch.number.saturating_sub(1), seq: batch.seq_before };
+            self.journal = Some(Segments::open(&self.dir.join(JOURNAL), before)?);
+        }
+        self.size += 1 + batch.changes.len() + batch.events.len();
+        self.batches.push(batch);
+        if self.size < ROWS { Ok(()) } else { self.append() }
+    }
+
+    fn append(&mut self) -> Result<(), StoreError> {
+        let batches = std::mem::take(&mut self.batches);
+        self.size = 0;
+        match &self.journal {
+            Some(journal) if !batches.is_empty() => journal.append(&batches),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Takes a backup into a new state and syncs it; returns how far it is. `keep` gets its batches.
+pub(super) fn load(
+    file: &Path,
+    state: &State,
+    blobs: &Blobs,
+    mut keep: impl FnMut(Batch) -> Result<(), StoreError>,
+) -> Result<Position, StoreError> {
     let mut rows = Changes::new();
     let flush = |rows: &mut Changes| {
         let done = state
@@ -138,10 +177,12 @@ pub(super) fn load(file: &Path, state: &State, blobs: &Blobs) -> Result<Position
             rows.insert(key, Some(value.into()));
             if rows.len() < ROWS { Ok(()) } else { flush(&mut rows) }
         }
+        Item::Past(batch) => keep(*batch),
         Item::Batch(batch) => {
             flush(&mut rows)?;
             let rows = batch.changes.iter().map(|(key, value)| (key, value.as_deref()));
-            state.write(rows, Position::default())
+            state.write(rows, Position::default())?;
+            keep(*batch)
         }
         Item::Value(bytes) => blobs.save(bytes).map(drop),
     })?;

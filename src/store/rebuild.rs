@@ -63,7 +63,7 @@ pub fn rebuild(dir: &Path, backup: Option<&Path>) -> Result<Position, StoreError
     let blobs = Blobs::open(&dir.join(BLOBS))?;
     let state = fresh(dir, Options::new(dir).cache_bytes)?;
     let start = match backup {
-        Some(file) => load(file, &state, &blobs)?,
+        Some(file) => load(file, &state, &blobs, |_| Ok(()))?,
         None => Position::default(),
     };
     let journal = Segments::open(&dir.join(JOURNAL), start)?;

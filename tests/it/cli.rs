@@ -351,6 +351,30 @@ fn completions_know_the_methods() {
 }
 
 #[test]
+fn a_backup_is_restored_with_its_events() {
+    let place = Place::new();
+    let server = place.serve(&[]);
+    let ask = |server: &Server, args: &[&str]| -> Value {
+        let url = ["--json", "--url", &server.http];
+        serde_json::from_str(&place.run(&[args, &url].concat()).passes()).unwrap()
+    };
+    let actor = r#"{"id": 1, "pubkey": "k", "address": []}"#;
+    ask(&server, &["actor", "create", "--actor", actor]);
+    ask(&server, &["actor", "delete", "--id", "1"]);
+    let made = ask(&server, &["backup", "one.bak"]);
+    let told = [["events", "list"], ["audit", "list"]].map(|list| ask(&server, &list));
+    assert_eq!(told[0]["items"].as_array().unwrap().len(), 2);
+    drop(server);
+    assert!(made["path"].as_str().unwrap().ends_with("muster-data/backups/one.bak"));
+    let restore = ["restore", "lost/backups/one.bak", "--data-dir", "muster-data"];
+    fs::rename(place.path("muster-data"), place.path("lost")).unwrap();
+    place.run(&restore).passes();
+    place.run(&restore).fails(5, "not empty");
+    let server = place.serve(&[]);
+    assert_eq!([["events", "list"], ["audit", "list"]].map(|list| ask(&server, &list)), told);
+}
+
+#[test]
 fn a_node_shows_its_key_signs_verifies_and_publishes_itself() {
     let place = Place::new();
     place.run(&["key", "show"]).fails(3, "the first start of the coordinator");

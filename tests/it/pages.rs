@@ -52,3 +52,26 @@ async fn unknown_paths_and_verbs_are_told_apart() {
     assert_eq!(server.raw("PUT", "/", "").await.0, 405);
     assert_eq!(server.raw("POST", "/health", "").await.0, 405);
 }
+
+#[tokio::test]
+async fn head_is_answered_as_get_is_but_without_a_body() {
+    let server = TestServer::start().await;
+    for (path, status) in [
+        ("/health", 200),
+        ("/actors", 200),
+        ("/actors/9", 404),
+        ("/adv", 200),
+        ("/api/v0/jobs", 401),
+        ("/nowhere", 404),
+        ("/contexts/1/2/3", 404),
+        ("/auth/challenge", 405),
+        // It would not end.
+        ("/flows/1/1/events", 405),
+    ] {
+        let (got, body) = server.exchange(server.at.http, "HEAD", path, &[], b"").await;
+        assert_eq!((got, body.as_str()), (status, ""), "{path}");
+    }
+    let events = ["accept: text/event-stream"];
+    let (status, _) = server.exchange(server.at.http, "HEAD", "/events", &events, b"").await;
+    assert_eq!(status, 200, "a page of events, not the stream");
+}

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::accept::Prepared;
 use super::advertisement::Statement;
-use super::refusal::{Reason, Rejection, STYLE, of_error, rate_limited};
+use super::refusal::{Reason, Rejection, STYLE, UNFIT, of_error, rate_limited};
 use super::{NodeAdvertisement, instant};
 use crate::app::Cx;
 use crate::face::core::aside;
@@ -107,6 +107,7 @@ impl Method for Put {
     type Output = Receipt;
     const SPEC: Spec = Spec::new("adv.put", Access::Anyone)
         .rest(Verb::Put, "/adv/{node_id}", 201)
+        .answers(&[UNFIT])
         .body("advertisement")
         .style(&STYLE)
         .turn(turn_of_source)

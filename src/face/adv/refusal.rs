@@ -220,6 +220,10 @@ const fn wire_code(status: u16) -> Code {
     }
 }
 
+/// What routes that take signed statements answer besides.
+pub(in crate::face) const UNFIT: (u16, &str) =
+    (422, "It can be read, but is wrong; `reason` says how.");
+
 /// How the routes of advertisements read requests and word refusals.
 pub(super) static STYLE: RestStyle = RestStyle {
     // Refused by its length before it has come; what is read is measured again.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::CapabilityRegistration;
 use super::registration::{Limits, Outcome, Registration, Slot};
 use crate::app::Cx;
-use crate::face::adv::refusal::{of_error, rate_limited};
+use crate::face::adv::refusal::{UNFIT, of_error, rate_limited};
 use crate::face::adv::{CATALOGUE_STYLE, Rejection};
 use crate::face::core::aside;
 use crate::identity::public::is_node_id;
@@ -62,6 +62,7 @@ impl Method for Put {
     type Output = Receipt;
     const SPEC: Spec = Spec::new("cap.put", Access::Anyone)
         .rest(Verb::Put, "/cap/{node_id}/{capability_id}", 201)
+        .answers(&[(200, "Replaced, or the same as before."), UNFIT])
         .body("registration")
         .style(&CATALOGUE_STYLE)
         .errors(&[

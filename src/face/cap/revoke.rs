@@ -10,7 +10,7 @@ use super::revocation::{ArtifactFamily, ENDORSEMENT, Revocation};
 use super::signed::{self, object, schema};
 use crate::app::{App, Cx};
 use crate::engine::Turn;
-use crate::face::adv::refusal::{of_error, rate_limited};
+use crate::face::adv::refusal::{UNFIT, of_error, rate_limited};
 use crate::face::adv::{CATALOGUE_STYLE, Reason, Rejection};
 use crate::face::core::aside;
 use crate::identity::Json;
@@ -60,6 +60,7 @@ impl Method for Put {
     type Output = Receipt;
     const SPEC: Spec = Spec::new("revocation.put", Access::Anyone)
         .rest(Verb::Post, "/revoke", 200)
+        .answers(&[UNFIT])
         .also(&["/revoke/endorsement"])
         .body("revocation")
         .style(&CATALOGUE_STYLE)

@@ -30,6 +30,7 @@ const KEYS: usize = 100;
 #[schemars(rename = "ApiKeyCreateParams")]
 pub struct Create {
     /// What to call it: letters, digits, `.`, `_` and `-`, at most 64 of them.
+    #[schemars(length(min = 1, max = 64))]
     pub name: String,
     /// The actor; the caller when left out.
     #[serde(default)]
@@ -114,6 +115,7 @@ pub struct List {
     pub cursor: Option<String>,
     /// Most objects on the page, 1 to 1000; 100 when left out.
     #[serde(default)]
+    #[schemars(range(min = 1, max = super::page::MAX_LIMIT))]
     pub limit: Option<u32>,
 }
 

@@ -100,6 +100,7 @@ pub struct List {
     pub context_id: Option<u32>,
     /// Most entries on the page, 1 to 1000; 100 when left out.
     #[serde(default)]
+    #[schemars(range(min = 1, max = super::page::MAX_LIMIT))]
     pub limit: Option<u32>,
 }
 

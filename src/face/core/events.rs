@@ -79,6 +79,7 @@ pub struct List {
     pub subject: Option<String>,
     /// Most events on the page, 1 to 1000; 100 when left out.
     #[serde(default)]
+    #[schemars(range(min = 1, max = super::page::MAX_LIMIT))]
     pub limit: Option<u32>,
 }
 

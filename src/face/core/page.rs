@@ -16,7 +16,7 @@ const PAGE_BYTES: usize = 4 << 20;
 /// Objects on a page when the client does not say.
 const DEFAULT_LIMIT: u32 = 100;
 /// Most objects on a page.
-const MAX_LIMIT: u32 = 1_000;
+pub(super) const MAX_LIMIT: u32 = 1_000;
 
 /// One page of a list, in ascending order of ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

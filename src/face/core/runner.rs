@@ -122,6 +122,7 @@ pub struct List {
     pub cursor: Option<String>,
     /// Most objects on the page, 1 to 1000; 100 when left out.
     #[serde(default)]
+    #[schemars(range(min = 1, max = super::page::MAX_LIMIT))]
     pub limit: Option<u32>,
 }
 

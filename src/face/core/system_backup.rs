@@ -18,7 +18,8 @@ const NAME: usize = 250;
 /// This namespace's methods on backups.
 pub const METHODS: &[Def] = &[Def::call::<Backup>()];
 
-/// Writes a backup of everything as of one moment, while work goes on.
+/// Writes a backup of everything as of one moment, while work goes on: objects, results, and the
+/// events and the audit trail as far back as they can be asked for.
 ///
 /// `muster restore` reads it into an empty directory. A backup that fails leaves nothing behind;
 /// one of the same name is replaced.

@@ -30,6 +30,7 @@ const TOKENS: usize = 1_000;
 #[schemars(rename = "TokenCreateParams")]
 pub struct Create {
     /// What to call it: letters, digits, `.`, `_` and `-`, at most 64 of them.
+    #[schemars(length(min = 1, max = 64))]
     pub name: String,
 }
 

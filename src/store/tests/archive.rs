@@ -71,7 +71,13 @@ fn a_backup_holds_one_moment_while_commits_go_on_and_restores_to_it() {
         let restored = open(&target);
         let rows = all(&restored);
         assert_eq!(restored.latest(), made.seq);
-        assert_eq!(restored.oldest(), made.seq + 1);
+        assert_eq!(restored.oldest(), store.oldest());
+        let told = |store: &Store| -> Vec<String> {
+            let events = store.events(0, 1_000_000).unwrap();
+            let events = events.iter().take_while(|event| event.seq <= made.seq);
+            events.map(|event| event.raw().get().to_owned()).collect()
+        };
+        assert_eq!(told(&restored), told(&store));
         assert_eq!(rows[&(1, 1_000)], "z".repeat(BIG));
         if let Some(last) = rows.get(&(3, 0)) {
             let last: u32 = last.parse().unwrap();
@@ -82,9 +88,31 @@ fn a_backup_holds_one_moment_while_commits_go_on_and_restores_to_it() {
         }
         put(&restored, 9, "goes on");
         assert_eq!(restored.events(made.seq, 9).unwrap()[0].seq, made.seq + 1);
+        let rows = all(&restored);
+        drop(restored);
+        rebuild(&target, None).unwrap();
+        assert_eq!(all(&open(&target)), rows, "its journal goes back to the beginning");
     }
     stop.store(true, Ordering::SeqCst);
     writing.join().unwrap();
+}
+
+#[test]
+fn a_backup_of_the_first_version_is_read() {
+    let dir = TempDir::new().unwrap();
+    let store = open(&dir.path().join("data"));
+    put(&store, 1, "row");
+    let file = dir.path().join("old.bak");
+    store.backup(&file).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let end = bytes.len() - blake3::OUT_LEN;
+    bytes[8] = 1;
+    let digest = blake3::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(digest.as_bytes());
+    std::fs::write(&file, bytes).unwrap();
+    let target = dir.path().join("target");
+    restore(&file, &target).unwrap();
+    assert_eq!(all(&open(&target)), all(&store));
 }
 
 #[test]
