@@ -18,6 +18,7 @@ use crate::store::{
 };
 
 mod histories;
+mod slices;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
