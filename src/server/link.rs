@@ -54,7 +54,8 @@ impl Link {
         let app = &self.shared.app;
         let visitor = identity::of(headers, self.peer, &app.keeper, (app.now)());
         let visitor = if self.port == Port::Ws { visitor.lasting() } else { visitor };
-        Arc::new(if guard::is_foreign(marks) { visitor.from_elsewhere() } else { visitor })
+        let elsewhere = guard::is_foreign(marks) || guard::is_passed_on(headers);
+        Arc::new(if elsewhere { visitor.from_elsewhere() } else { visitor })
     }
 
     /// What a call of that visitor by this connection sees.
