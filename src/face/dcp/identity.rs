@@ -75,6 +75,15 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
     Ok(Identity { address, scheme })
 }
 
+/// The API key that is presented, `auth` going before the header; none where something else is.
+pub(super) fn key_presented(cx: &Cx, auth: Option<&str>) -> Option<[u8; 32]> {
+    let header = cx.credentials.as_ref().map(|credentials| &*credentials.0);
+    match Presented::read(auth.or(header)?)? {
+        Presented::Bearer(key, _) => Some(key),
+        Presented::Basic(_) => None,
+    }
+}
+
 /// Unlocks a keystore that came in a body: the address, and what the keystore calls it. None when
 /// it is no keystore, or does not unlock.
 ///

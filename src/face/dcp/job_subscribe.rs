@@ -16,13 +16,16 @@ use super::identity::identity;
 use super::job_id::{ledger, own_job};
 use super::job_params::whole;
 use super::job_watch::{Choice, Place, Waker};
+use super::key_watch::while_key_counts;
 use super::secret::Secret;
 use super::{refuse, selection};
 use crate::app::Cx;
 use crate::engine::{Live, SliceNote, work_subject};
 use crate::method::{Access, Def, Items, Note, Spec, Subscription, feed};
+use crate::model::address::Address;
 use crate::model::event::Filter;
 use crate::model::numbers::Numbers;
+use crate::store::WorkRow;
 use crate::{Code, Result};
 
 /// This namespace's subscriptions.
@@ -91,13 +94,22 @@ impl Subscription for JobSubscribe {
         ]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
-        let (id, row) = own_job(&cx, self.auth.as_ref(), self.job_id.as_ref()).await?;
+        let auth = self.auth.clone();
+        let (id, row) = own_job(&cx, auth.as_ref(), self.job_id.as_ref()).await?;
+        let owner = row.owner;
+        let items = self.items(&cx, id, &row)?;
+        while_key_counts(&cx, auth.as_deref(), owner, items)
+    }
+}
+
+impl JobSubscribe {
+    fn items(self, cx: &Cx, id: Address, row: &WorkRow) -> Result<Items> {
         let kinds = kinds(self.kinds.as_ref())?;
         let numbers = selection::read(self.range.as_ref(), None)?;
         let since = whole("since", self.since.as_ref(), 0..=u64::MAX)?;
         // In this order nothing falls between what is read and what wakes.
         let live = cx.app.engine.live_lines();
-        let waker = Waker::new(&cx.app, &row, id)?;
+        let waker = Waker::new(&cx.app, row, id)?;
         let latest = ledger(&cx.app, row.number)?.seq;
         let seq = since.unwrap_or(latest);
         if seq > latest {
@@ -223,6 +235,6 @@ impl Subscription for JobsSubscribe {
             })
         };
         items.notes = items.notes.filter_map(told).boxed();
-        Ok(items)
+        while_key_counts(&cx, self.auth.as_deref(), owner, items)
     }
 }

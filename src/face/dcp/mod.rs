@@ -19,6 +19,7 @@ pub mod job_slices;
 pub mod job_status;
 pub mod job_subscribe;
 mod job_watch;
+mod key_watch;
 mod keystore;
 mod keystore_cache;
 mod keystore_gate;
