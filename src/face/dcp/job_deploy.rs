@@ -220,7 +220,7 @@ fn price(compute: &Compute, offer: &str) -> u64 {
 
 /// The numbers of the compute groups that a job names.
 async fn groups(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>> {
-    let mut numbers = join(&cx.app, groups).await.map_err(|err| match err {
+    let mut numbers = join(cx, groups).await.map_err(|err| match err {
         NotJoined::Unknown(key) => refuse(400, format!("computeGroups: there is no group `{key}`")),
         NotJoined::Wrong => refuse(403, "computeGroups: wrong joinSecret"),
         NotJoined::Failed(err) => err,
