@@ -172,3 +172,48 @@ async fn other_users_of_the_machine_can_read_neither_data_nor_backups() {
     let mode = |path: &str| std::fs::metadata(dir.join(path)).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(""), mode("backups/a/b")), (0o700, 0o600));
 }
+
+#[tokio::test]
+async fn small_questions_do_not_come_in_large_texts() {
+    let server = TestServer::start().await;
+    let zeros = format!("[{}0]", "0,".repeat(1 << 19));
+    for path in ["/api/v0/key", "/api/key"] {
+        let body = format!(r#"{{"keystore":{zeros},"token":"x"}}"#);
+        assert_eq!(server.raw("POST", path, &body).await.0, 413);
+    }
+    let ask = async |method: &str, params: &str| {
+        let call = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{params}}}"#);
+        let batch = server.post(&format!("[{call}]")).await;
+        let alone = server.post(&call).await;
+        assert_eq!(batch[0]["error"]["code"], alone["error"]["code"], "{alone}");
+        alone["error"]["code"].as_i64().unwrap()
+    };
+    for (method, params) in [
+        ("dcp.key.create", format!(r#"{{"keystore":{zeros},"token":"x"}}"#)),
+        ("dcp.job.result", format!(r#"{{"jobId":"x","range":{zeros}}}"#)),
+        ("dcp_job_list", format!(r#"{{"status":{zeros}}}"#)),
+        ("dcp.job.cancel", format!(r#"{{"reason":{zeros}}}"#)),
+        ("dcp.accounts.add", format!(r#"{{"json":{zeros}}}"#)),
+    ] {
+        assert_eq!(ask(method, &params).await, -32005, "{method}");
+    }
+    // More values than there are params, and more calls than a batch may have.
+    assert_eq!(ask("job.load", &zeros).await, -32602);
+    assert_eq!(server.post(&zeros).await["error"]["code"], -32005);
+    let mut line = Line::open(server.at.ws).await;
+    let range: Value = serde_json::from_str(&zeros).unwrap();
+    let follow = json!({ "jobId": "x", "range": range, "auth": OURS.trim() });
+    refused(line.ask("dcp.job.subscribe", follow).await, -32005);
+    // A deploy may be large, but only by what it is about.
+    for member in ["account", "computeGroups", "packages", "public", "webHookUrls"] {
+        let job = json!({ "work": { "function": "(x) => x" }, "slices": [1], "auth": OURS.trim() });
+        let job = with(&job, member, range.clone());
+        let refusal = line.ask("dcp.job.deploy", job).await;
+        assert_eq!(refused(refusal, -32602)["http_status"], 400, "{member}");
+    }
+    let job = json!({
+        "work": { "function": "(x) => x" }, "account": { "address": ACCOUNT },
+        "slices": range, "auth": OURS.trim(),
+    });
+    assert!(line.ask("dcp.job.deploy", job).await.is_ok());
+}

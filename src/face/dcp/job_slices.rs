@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::job_id::{captured, own_job};
 use super::job_params::shape;
 use super::secret::Secret;
-use super::style::STYLE;
+use super::style::LARGE;
 use super::{refuse, slice_texts};
 use crate::app::Cx;
 use crate::engine::{Slices, Turn};
@@ -69,7 +69,7 @@ impl Method for AddSlices {
     const SPEC: Spec = Spec::new("dcp.job.add_slices", Access::Anyone)
         .rest(Verb::Post, "/api/v0/job/{jobId}/slices", 201)
         .also(&["/api/job/{jobId}/slices"])
-        .style(&STYLE)
+        .style(&LARGE)
         .errors(&[
             Code::Unauthenticated,
             Code::Forbidden,
