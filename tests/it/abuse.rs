@@ -211,6 +211,8 @@ async fn small_questions_do_not_come_in_large_texts() {
         let refusal = line.ask("dcp.job.deploy", job).await;
         assert_eq!(refused(refusal, -32602)["http_status"], 400, "{member}");
     }
+    let more = json!({ "jobId": range, "sliceData": [1], "auth": OURS.trim() });
+    refused(line.ask("dcp.job.add_slices", more).await, -32602);
     let job = json!({
         "work": { "function": "(x) => x" }, "account": { "address": ACCOUNT },
         "slices": range, "auth": OURS.trim(),
