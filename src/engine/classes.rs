@@ -4,7 +4,6 @@
 use rustc_hash::FxHashMap;
 
 use super::memory::{Memory, Runner};
-use super::plan::position;
 use super::queue::Skill;
 use super::sessions::Session;
 use super::turn::Turn;
@@ -139,15 +138,14 @@ impl Turn<'_> {
 
 impl Session {
     /// What it can take: each of its skills, for each of its classes.
-    fn kinds(&self) -> impl Iterator<Item = (Skill, Class)> + '_ {
+    fn kinds(&self) -> impl Iterator<Item = (Skill, Class)> + Clone + '_ {
         self.classes.iter().flat_map(|class| self.skills.iter().map(|skill| (*skill, *class)))
     }
 
-    /// Its classes, beginning with another one each time, so that none of them waits for ever.
-    pub(super) fn take_turn(&mut self) -> impl Iterator<Item = Class> + use<'_> {
-        self.served = self.served.wrapping_add(1);
-        let count = self.classes.len();
-        let from = position(self.served).checked_rem(count).unwrap_or_default();
-        self.classes.iter().copied().cycle().skip(from).take(count)
+    /// The same from the one after that which it had last, so that none of them waits for ever.
+    pub(super) fn turns(&self) -> impl Iterator<Item = (Skill, Class)> + '_ {
+        let last = self.served.and_then(|last| self.kinds().position(|kind| kind == last));
+        let from = last.map_or(0, |last| last + 1);
+        self.kinds().skip(from).chain(self.kinds().take(from))
     }
 }

@@ -67,9 +67,9 @@ impl Turn<'_> {
             if !session.can_take(in_hand) {
                 continue;
             }
-            let usable = session.usable;
-            let taken = match self.memory.ready.pop(context, usable, session.take_turn()) {
-                Some(ready) => {
+            let taken = match self.memory.ready.pop(context, session.turns()) {
+                Some((ready, kind)) => {
+                    session.served = Some(kind);
                     self.lease(ready, runner, parcels);
                     true
                 }
@@ -134,9 +134,13 @@ impl Turn<'_> {
                 GroupKey::Job(_) | GroupKey::Batch(_) => (self.made(context, caller), None),
             };
             let push = Push::Jobs(Box::new(Given { message, flow, env, attempts }));
-            let known = self.memory.runners.get(&(context, runner));
-            let Some(session) = known.and_then(|known| known.session.as_ref()) else { continue };
+            let Some(known) = self.memory.runners.get_mut(&(context, runner)) else { continue };
+            let Some(session) = &known.session else { continue };
             let (session, pushes) = (session.id, session.pushes.clone());
+            if held {
+                known.untold.retain(|(batch, _)| *batch > self.durable);
+                known.untold.extend(push.tokens().map(|token| (self.batch, token)));
+            }
             let push = Held { runner: (context, runner), session, pushes, push };
             if held { self.held.push(push) } else { self.immediate.push(push) }
         }

@@ -118,14 +118,15 @@ impl Turn<'_> {
     pub(super) fn forget_old_keys(&mut self) -> Result<()> {
         let before = self.now.saturating_sub(KEY_LIFE);
         let old = self.tx.page(IDEMPOTENCY_AGE, &(), None, KEY_PAGE)?;
-        let full = old.len() == KEY_PAGE;
+        // They come in the order of their age.
+        let more = old.len() == KEY_PAGE && old.last().is_some_and(|((at, ..), ())| *at < before);
         for ((at, context, key), ()) in old {
             if at < before {
                 self.tx.remove(IDEMPOTENCY_AGE, &(at, context, key));
                 self.tx.remove(IDEMPOTENCY, &(context, key));
             }
         }
-        let next = if full { 1_000 } else { KEY_SWEEP };
+        let next = if more { 1_000 } else { KEY_SWEEP };
         let at = self.now.saturating_add(next);
         self.memory.timers.set(at, super::timers::Timer::Housekeeping);
         Ok(())

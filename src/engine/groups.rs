@@ -81,6 +81,8 @@ impl Turn<'_> {
             extras: FxHashMap::default(),
             tally: Tally::default(),
             fail_fast: start.fail_fast,
+            given_up: false,
+            loaded: false,
             has_results: start.has_results,
             started_at: self.now,
             subject: key.subject(),
@@ -98,6 +100,7 @@ impl Turn<'_> {
         self.install(id, start);
         if let Some(group) = self.memory.groups.get_mut(&id) {
             group.started_at = started_at;
+            group.loaded = true;
         }
     }
 
@@ -378,7 +381,11 @@ impl Turn<'_> {
 
     /// Gives up every task of a group that has not ended.
     pub(super) fn give_up_all(&mut self, id: GroupId, reason: &str) -> Result<()> {
-        let Some(group) = self.memory.groups.get(&id) else { return Ok(()) };
+        let Some(group) = self.memory.groups.get_mut(&id) else { return Ok(()) };
+        // Each end that this brings may ask for it again.
+        if std::mem::replace(&mut group.given_up, true) {
+            return Ok(());
+        }
         let indexes = group.plan.indexes();
         for index in indexes {
             if self.is_waiting((id, index)) {

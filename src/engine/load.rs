@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::groups::Start;
 use super::memory::{Extra, GroupId, GroupKey, Memory};
@@ -10,13 +10,13 @@ use super::plan::{History, Outside, Plan, Prepared, position};
 use super::sessions::{Push, Session};
 use super::timers::Timer;
 use super::token::Token;
-use super::turn::Turn;
+use super::turn::{Held, Turn};
 use super::works::ACTIVE_WORK;
 use crate::model::flow::FlowStatus;
-use crate::model::task::{AttemptState, Fence, Input, JobStatus, Lease, State, Task};
+use crate::model::task::{AttemptState, Fence, Input, JobStatus, Lease, Policy, State, Task};
 use crate::model::{Millis, Triple};
 use crate::store::{
-    ACTIVE, FLOW_RUNS, FLOWS, JOBS, JobRow, MESSAGE_RUNS, MESSAGES, TASKS, TaskRow,
+    ACTIVE, FLOW_RUNS, FLOWS, JOBS, JobRow, MESSAGE_RUNS, MESSAGES, StoreError, TASKS, TaskRow,
 };
 use crate::{Error, Result};
 
@@ -36,8 +36,12 @@ pub(super) struct Survivor {
 }
 
 impl Memory {
-    /// Takes the attachments out of a memory that is to be forgotten.
-    pub(super) fn survivors(&mut self) -> Vec<Survivor> {
+    /// Takes the attachments out of a memory that is to be forgotten, when what runners were told up
+    /// to the batch `durable` is all they were told, and nothing of `unsent`.
+    ///
+    /// Nothing is said of attempts that a runner has not heard of: it would never speak of them.
+    pub(super) fn survivors(&mut self, durable: u64, unsent: &[Held]) -> Vec<Survivor> {
+        let unsent: FxHashSet<Token> = unsent.iter().flat_map(|held| held.push.tokens()).collect();
         let runners = std::mem::take(&mut self.runners);
         let mut survivors = Vec::new();
         for (runner, known) in runners {
@@ -45,7 +49,9 @@ impl Memory {
             let tokens = known.in_hand.iter().filter_map(|job| {
                 let (group, index) = self.by_job.get(job)?;
                 let lease = self.groups.get(group)?.task(*index)?.state.lease()?;
-                Some(Token::new(*job, lease.fence))
+                let token = Token::new(*job, lease.fence);
+                let later = known.untold.iter().any(|(batch, of)| *of == token && *batch > durable);
+                (!later && !unsent.contains(&token)).then_some(token)
             });
             survivors.push(Survivor { runner, session, in_hand: tokens.collect() });
         }
@@ -68,6 +74,9 @@ impl Turn<'_> {
                     None => Ok(()),
                 };
                 if let Err(err) = loaded {
+                    if is_passing(&err) {
+                        return Err(err);
+                    }
                     // One group that cannot be read must not keep all others from running.
                     tracing::error!(error = %err, ?row, "an active group could not be read");
                 }
@@ -211,7 +220,7 @@ impl Turn<'_> {
                 start.acknowledge_within = seconds(message.timeout_ack);
                 start.result_within = seconds(message.timeout_result);
                 start.due = (message.timeout > 0)
-                    .then(|| run.started_at.saturating_add(seconds(message.timeout)));
+                    .then(|| run.started_at.min(self.now).saturating_add(seconds(message.timeout)));
                 start.message = Some(run);
             }
             GroupKey::Job(_) | GroupKey::Batch(_) => {}
@@ -277,12 +286,16 @@ impl Turn<'_> {
         let mut not_before = 0;
         let mut held = None;
         let had_row = row.is_some();
+        // What was let go once is not held back again, whatever has become of its gates since.
+        let released = row.as_ref().is_some_and(|r| r.status == JobStatus::Dispatched);
         if let Some(row) = row {
             task.failures = row.failures;
             task.losses = row.losses;
             task.attempts = row.attempt.as_ref().map_or(0, |attempt| attempt.attempt);
-            not_before = row.not_before.unwrap_or_default();
-            held = ended_or_leased(&row);
+            // A clock that was set back must not make a pause of seconds one of hours.
+            let latest = self.now.saturating_add(Policy::core(0).cap);
+            not_before = row.not_before.unwrap_or_default().min(latest);
+            held = ended_or_leased(&row, self.now);
             extra.attempt = row.attempt;
             extra.satisfied = row.satisfied;
             extra.log_lines = row.log_lines;
@@ -290,6 +303,8 @@ impl Turn<'_> {
         let mut doom = None;
         if let Some(state) = held {
             task.state = state;
+        } else if released {
+            task.state = State::Ready { not_before };
         } else {
             doom = self.load_gates(at, plan, None, &mut extra)?;
             let gates = u32::try_from(extra.closed.len()).unwrap_or(u32::MAX);
@@ -338,7 +353,7 @@ impl Turn<'_> {
 }
 
 /// The state of a task that has ended, or that a runner has; `None` when it waits.
-fn ended_or_leased(row: &TaskRow) -> Option<State> {
+fn ended_or_leased(row: &TaskRow, now: Millis) -> Option<State> {
     match (row.status, &row.attempt) {
         (JobStatus::Finished, _) => Some(State::Finished),
         (JobStatus::Error, _) => Some(State::GivenUp { reason: String::new() }),
@@ -349,7 +364,7 @@ fn ended_or_leased(row: &TaskRow) -> Option<State> {
                     runner: attempt.runner_id,
                     nonce: attempt.nonce,
                 },
-                leased_at: attempt.leased_at,
+                leased_at: attempt.leased_at.min(now),
                 acknowledged: attempt.acknowledged,
                 started_at: attempt.started_at.unwrap_or_default(),
             };
@@ -360,6 +375,16 @@ fn ended_or_leased(row: &TaskRow) -> Option<State> {
             }
         }
         (_, None) => None,
+    }
+}
+
+/// Whether the same can be read when it is tried again.
+fn is_passing(err: &Error) -> bool {
+    let Error::Store(err) = err else { return false };
+    match &**err {
+        StoreError::Sled(_) | StoreError::Reopening => true,
+        StoreError::Io { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ use super::plan::{Plan, position};
 use super::queue::{Place, ReadyTasks};
 use super::sessions::Session;
 use super::timers::Timers;
+use super::token::Token;
 use super::works::OpenWork;
 use crate::model::flow::Tally;
 use crate::model::task::{JobStatus, Task};
@@ -94,6 +95,10 @@ pub(super) struct Group {
     pub(super) extras: FxHashMap<u32, Extra>,
     pub(super) tally: Tally,
     pub(super) fail_fast: bool,
+    /// All of it has been given up.
+    pub(super) given_up: bool,
+    /// It was read from the state: of its leases, a crash may have forgotten some.
+    pub(super) loaded: bool,
     pub(super) has_results: bool,
     pub(super) started_at: Millis,
     pub(super) subject: Option<String>,
@@ -177,6 +182,8 @@ pub(super) struct Runner {
     pub(super) in_hand: FxHashSet<Triple>,
     /// When its work goes to others, unless it comes back.
     pub(super) grace_until: Option<Millis>,
+    /// Attempts that it is told of when the batch of this number is durable.
+    pub(super) untold: Vec<(u64, Token)>,
 }
 
 /// All of it.

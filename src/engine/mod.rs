@@ -6,6 +6,7 @@
 mod apply;
 mod batches;
 mod classes;
+mod clock;
 mod credits;
 mod delivered;
 mod dispatch;
@@ -30,6 +31,9 @@ mod version;
 mod works;
 mod works_load;
 mod works_stop;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -108,23 +108,20 @@ impl ReadyTasks {
         self.len += 1;
     }
 
-    /// The next task that a runner with these skills can take, of the first class that has one.
+    /// The next task of the first of these kinds that has one, and which kind that is.
     pub(super) fn pop(
         &mut self,
         context: u32,
-        skills: Skills,
-        classes: impl Iterator<Item = Class>,
-    ) -> Option<Ready> {
-        for class in classes {
-            for skill in Skill::ALL.into_iter().filter(|skill| skills.contains(*skill)) {
-                let place = (context, skill, class);
-                let Some(lane) = self.lanes.get_mut(&place) else { continue };
-                let popped = lane.pop();
-                self.close_if_empty(place);
-                if popped.is_some() {
-                    self.len -= 1;
-                    return popped;
-                }
+        kinds: impl Iterator<Item = (Skill, Class)>,
+    ) -> Option<(Ready, (Skill, Class))> {
+        for (skill, class) in kinds {
+            let place = (context, skill, class);
+            let Some(lane) = self.lanes.get_mut(&place) else { continue };
+            let popped = lane.pop();
+            self.close_if_empty(place);
+            if let Some(ready) = popped {
+                self.len -= 1;
+                return Some((ready, (skill, class)));
             }
         }
         None
@@ -201,11 +198,11 @@ mod tests {
         tasks.push(place(1, Language::Python), ready(2, 0));
         tasks.push(place(1, Language::Sal), ready(3, 0));
         tasks.push(place(2, Language::Python), ready(4, 0));
-        let python: Skills = [Skill::Script(Language::Python)].into_iter().collect();
-        let once = || std::iter::once(first());
-        let order: Vec<_> = std::iter::from_fn(|| tasks.pop(1, python, once())).collect();
+        let python = || std::iter::once((Skill::Script(Language::Python), first()));
+        let popped = std::iter::from_fn(|| tasks.pop(1, python()));
+        let order: Vec<_> = popped.map(|(ready, _)| ready).collect();
         assert_eq!(order, [ready(1, 0), ready(2, 0), ready(1, 1), ready(1, 2)]);
-        assert!(tasks.pop(1, python, std::iter::empty()).is_none());
+        assert!(tasks.pop(1, std::iter::empty()).is_none());
         assert!(!tasks.is_empty(1));
         tasks.remove_group(1, first(), GroupId(3));
         assert!(tasks.is_empty(1));

@@ -22,7 +22,8 @@ const IN_FLIGHT: u64 = 2;
 const GROUP: usize = 1_024;
 /// Rows and events that share one batch, about.
 const ROWS: usize = 50_000;
-/// Pause after a batch failed that nobody waits for, in milliseconds.
+/// Pause after a batch failed that nobody waits for, or the active work could not be read, in
+/// milliseconds.
 const RETRY_PAUSE: Millis = 500;
 /// How often the store is told the time when events are forgotten by age, in milliseconds.
 const CLOCK: Millis = 1_000;
@@ -70,14 +71,24 @@ impl Run {
         let mut commands: Vec<Command> = Vec::new();
         // After a failure nobody asked about, the next try waits.
         let mut quiet_until = 0;
+        let mut last = 0;
         loop {
             let open = self.inbox.take(&mut commands, self.patience(&turn, quiet_until));
             if self.store.has_failed() || turn.poisoned {
-                turn = self.start_over(turn);
+                turn = self.start_over(turn, &durable);
                 durable.store(batch, Ordering::Release);
                 quiet_until = (self.now)().saturating_add(RETRY_PAUSE);
+                if turn.poisoned {
+                    if !open {
+                        break;
+                    }
+                    // What cannot be read now is not read again at once; until then nothing can be
+                    // done anyway.
+                    std::thread::sleep(Duration::from_millis(RETRY_PAUSE));
+                }
             }
-            turn.now = (self.now)();
+            last = turn.set_clock((self.now)(), last);
+            quiet_until = quiet_until.min(last.saturating_add(RETRY_PAUSE));
             turn.batch = batch + 1;
             turn.durable = durable.load(Ordering::Acquire);
             self.store.tick(turn.now);
@@ -147,8 +158,8 @@ impl Run {
     }
 
     /// Forgets a turn that cannot be committed, and with it everything in memory.
-    fn start_over<'a>(&'a self, turn: Turn<'_>) -> Turn<'a> {
-        let Turn { tx, mut memory, mut versions, replies, poisoned, .. } = turn;
+    fn start_over<'a>(&'a self, turn: Turn<'_>, durable: &AtomicU64) -> Turn<'a> {
+        let Turn { tx, mut memory, mut versions, replies, immediate, poisoned, .. } = turn;
         drop(tx);
         let failed = Err(Arc::new(StoreError::Abandoned));
         for reply in replies {
@@ -157,11 +168,14 @@ impl Run {
         tracing::warn!(poisoned, "reading the active work anew");
         self.store.recover();
         versions.reset();
-        let survivors = memory.survivors();
+        let survivors = memory.survivors(durable.load(Ordering::Acquire), &immediate);
         let (groups, messages) = (memory.groups_made, memory.messages_made);
+        let sessions = memory.sessions_made;
         let mut turn = self.fresh_turn(versions, survivors);
         turn.memory.groups_made = turn.memory.groups_made.max(groups);
         turn.memory.messages_made = messages;
+        // Nobody who was attached by a number may end whoever comes later by that number.
+        turn.memory.sessions_made = turn.memory.sessions_made.max(sessions);
         turn
     }
 
@@ -171,6 +185,12 @@ impl Run {
         // to another thread and back is most of what can be saved.
         let alone = turn.replies.len() <= 1 && turn.memory.leased <= 1 && self.inbox.len() == 0;
         let Turn { tx, memory, mut versions, replies, held, lines, .. } = turn;
+        // What slices say on the way is kept nowhere, and is told before the results that follow it.
+        let (said, lines): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| matches!(line, Live::Slice(_)));
+        for note in said {
+            let _ = self.live.send(Arc::new(note));
+        }
         let changed = versions.take();
         let afterwards = Afterwards { replies, held, lines, changed, batch };
         let (durable, published) = (Arc::clone(durable), self.versions.clone());

@@ -41,6 +41,17 @@ pub enum Push {
     },
 }
 
+impl Push {
+    /// The attempts that it gives.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> + '_ {
+        let given = match self {
+            Self::Jobs(given) => given.attempts.as_slice(),
+            Self::Cancel { .. } | Self::Detached { .. } => &[],
+        };
+        given.iter().map(|attempt| attempt.token)
+    }
+}
+
 /// Attempts that travel in one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Given {
@@ -143,8 +154,8 @@ pub(super) struct Session {
     pub(super) offer: Offer,
     /// Classes of work that it may have.
     pub(super) classes: Vec<Class>,
-    /// How often it was given something; says which class is first.
-    pub(super) served: u32,
+    /// What it was given last: something else is looked for first the next time.
+    pub(super) served: Option<(Skill, Class)>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
@@ -179,15 +190,21 @@ impl Turn<'_> {
         self.touch();
         let slots = usize::try_from(hello.slots).unwrap_or(usize::MAX);
         let (pushes, receiver) = mpsc::channel(slots.saturating_add(SPARE_PUSHES));
+        let mut skills = Vec::new();
+        for skill in &hello.skills {
+            if !skills.contains(skill) {
+                skills.push(*skill);
+            }
+        }
         self.memory.sessions_made += 1;
         let session = Session {
             id: self.memory.sessions_made,
             pushes,
-            skills: hello.skills.clone(),
+            skills,
             usable: hello.skills.iter().copied().collect(),
             offer: hello.offer.clone(),
             classes: Vec::new(),
-            served: 0,
+            served: None,
             labels: hello.labels.clone(),
             slots: hello.slots,
             draining: false,
@@ -269,7 +286,9 @@ impl Turn<'_> {
     /// lease a crash has then undone.
     pub(super) fn adopt(&mut self, token: Token, runner: u32) -> Result<bool> {
         let Some(at) = self.memory.by_job.get(&token.job).copied() else { return Ok(false) };
-        let task = self.memory.groups.get(&at.0).and_then(|group| group.task(at.1));
+        // Of what began in this process nothing was forgotten: such a token is of an earlier life.
+        let group = self.memory.groups.get(&at.0).filter(|group| group.loaded);
+        let task = group.and_then(|group| group.task(at.1));
         let next = task.is_some_and(|task| task.attempts.checked_add(1) == Some(token.attempt));
         if !next || !self.could_have_been_given(at, runner) {
             return Ok(false);
@@ -317,6 +336,9 @@ impl Turn<'_> {
             && let Some(free) = self.memory.free.get_mut(&context)
         {
             free.retain(|waiting| *waiting != id);
+            if free.is_empty() {
+                self.memory.free.remove(&context);
+            }
         }
         if !reason.is_empty() {
             let push = Push::Detached { reason: reason.to_owned() };

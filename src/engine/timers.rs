@@ -37,9 +37,24 @@ impl Timers {
         self.0.remove(&(at, timer));
     }
 
+    /// The clock was set back by so much: all but points in time come earlier.
+    pub(super) fn set_back(&mut self, by: Millis) {
+        let earlier = |(at, timer): (Millis, Timer)| match timer {
+            Timer::Gate(..) => (at, timer),
+            _ => (at.saturating_sub(by), timer),
+        };
+        self.0 = std::mem::take(&mut self.0).into_iter().map(earlier).collect();
+    }
+
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Millis> {
         self.0.first().map(|(at, _)| *at)
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Takes the first one that is due.

@@ -243,7 +243,8 @@ impl Turn<'_> {
         let told = std::mem::replace(&mut open.told, news);
         let run = WorkRunRow { id: open.id, ledger: open.ledger.clone() };
         self.tx.put(WORK_RUNS, &number, &run)?;
-        let needed = !open.ledger.is_settled();
+        // All slices of a batch may have ended before it has, which a restart must know of.
+        let needed = !(open.ledger.is_settled() && open.batches.is_empty());
         if needed != open.active {
             open.active = needed;
             let row = (open.group, ACTIVE_WORK, 0, number);

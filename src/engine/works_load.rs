@@ -31,6 +31,10 @@ impl Turn<'_> {
     pub(super) fn load_batch(&mut self, key: Triple) -> Result<()> {
         let (_, work, number) = key;
         let batch = self.get(BATCHES, &(work, number))?.ok_or_else(|| gone("batch"))?;
+        // Earlier versions let go of a job whose slices had ended before their batch.
+        if !self.memory.works.contains_key(&work) {
+            self.load_work(work)?;
+        }
         let open = self.memory.works.get_mut(&work).ok_or_else(|| gone("job"))?;
         let start = start(key, open, &batch)?;
         open.batches.insert(number, batch);

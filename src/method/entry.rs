@@ -190,6 +190,8 @@ impl Entry {
                 app.metrics.auth_failures.inc();
                 match app.keeper.failed(visitor.from()) {
                     Ok(()) => tracing::warn!(method, from = ?visitor.from(), "wrong credentials"),
+                    // A face that knows them itself sees to it that guessing costs enough.
+                    Err(_) if matches!(err, Error::Refused(_)) => {}
                     Err(wait) => *err = wait,
                 }
             }

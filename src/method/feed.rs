@@ -131,22 +131,19 @@ fn farewell(reason: &str) -> Option<Note> {
 /// [`Error::Params`](crate::Error::Params) when it is newer than the last event.
 pub fn feed(app: &Arc<App>, since: Option<u64>, filter: Filter) -> Result<Items> {
     let follower = app.store.follow(since)?;
-    let (position, filter) = (follower.position(), Arc::new(filter));
-    let notes = unfold(Some((follower, Vec::new().into_iter())), move |place| {
-        let filter = Arc::clone(&filter);
-        async move {
-            let (mut follower, mut page) = place?;
-            loop {
-                // A slow reader holds references, not texts.
-                if let Some(event) = page.find(|event: &Arc<Logged>| filter.admits(event)) {
-                    return Some((Note::Event(event), Some((follower, page))));
-                }
-                page = match follower.next().await {
-                    Next::Events(page) => page.into_iter(),
-                    Next::Lagged => return Some((Note::Lagged, None)),
-                    Next::Closed => return None,
-                };
+    let position = follower.position();
+    let notes = unfold(Some((follower, filter, Vec::new().into_iter())), |place| async {
+        let (mut follower, filter, mut page) = place?;
+        loop {
+            // A slow reader holds references, not texts.
+            if let Some(event) = page.find(|event: &Arc<Logged>| filter.admits(event)) {
+                return Some((Note::Event(event), Some((follower, filter, page))));
             }
+            page = match follower.next().await {
+                Next::Events(page) => page.into_iter(),
+                Next::Lagged => return Some((Note::Lagged, None)),
+                Next::Closed => return None,
+            };
         }
     });
     Ok(Items::notes(position, notes))

@@ -200,6 +200,13 @@ impl<L: Link> Agent<L> {
         Connection::Pausing(Box::pin(sleep(pause)))
     }
 
+    /// Attaches anew, if it is attached.
+    fn come_back(&mut self, why: &str, turns: &mut Turns) {
+        if turns.connection.is_up() {
+            turns.connection = self.try_again(why);
+        }
+    }
+
     fn hear(&mut self, heard: Heard, turns: &mut Turns) -> Option<Ended> {
         match heard {
             Heard::PauseOver => turns.connection = self.attach(),
@@ -350,18 +357,32 @@ impl<L: Link> Agent<L> {
                         self.failures = 0;
                         self.outbox.answered(&reports, &refused)
                     }
+                    Err(LinkError::Refused { code, message })
+                        if code == Code::Unauthenticated.number() =>
+                    {
+                        // The session has expired: the next attach proves anew who this is.
+                        self.come_back(&message, turns);
+                        self.outbox.unsent(reports.iter(), Some(code))
+                    }
                     Err(LinkError::Refused { code, message }) if !is_passing(code) => {
                         tracing::error!(code, message, "reports were refused");
                         for report in &reports {
-                            self.outbox.cancel(&report.token, &message);
+                            self.outbox.drop_unheard(&report.token, &message);
                         }
                         false
                     }
                     Err(err) => {
                         tracing::warn!(%err, "reports will be sent again");
-                        self.outbox.unsent(reports.iter())
+                        let code = match err {
+                            LinkError::Refused { code, .. } => Some(code),
+                            LinkError::Lost(_) => None,
+                        };
+                        self.outbox.unsent(reports.iter(), code)
                     }
                 };
+                if self.outbox.has_dropped() {
+                    self.come_back("attempts were given up", turns);
+                }
                 if again {
                     turns.held_back = Some(Instant::now() + self.pause());
                 }
@@ -380,9 +401,7 @@ impl<L: Link> Agent<L> {
                 }
             }
             Answer::Heartbeat(Err(err)) => {
-                if turns.connection.is_up() {
-                    turns.connection = self.try_again(&err.to_string());
-                }
+                self.come_back(&err.to_string(), turns);
             }
             Answer::Drain(Ok(())) => {}
             // Not attached any more: nothing is given out.

@@ -12,13 +12,18 @@ use crate::model::slices::SliceReport;
 
 /// Bytes of reports that travel in one call, roughly; a single one may be larger.
 const CALL_BYTES: usize = 1 << 20;
-/// Times that the reports of an attempt are sent before they are dropped.
+/// Times that the reports of an attempt are sent before they are taken for what nobody will ever
+/// take, such as too large ones: then it is only said that it failed, as often again.
 const TRIES: u32 = 50;
+
+/// Why such an attempt failed.
+const UNTAKEN: &str = "the coordinator does not take what the runner reports on it";
 
 /// Everything in hand, by token.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     held: BTreeMap<String, Held>,
+    dropped: bool,
 }
 
 /// One attempt in hand.
@@ -35,6 +40,8 @@ struct Held {
     asked: Vec<Report>,
     /// Whether work began.
     started: bool,
+    /// Nothing is said any more but that it failed.
+    spoiled: bool,
     tries: u32,
 }
 
@@ -66,15 +73,15 @@ impl Outbox {
             return false;
         }
         let next = VecDeque::from([bare(token, ReportStatus::Acknowledged)]);
-        let (asked, started, tries) = (vec![], false, 0);
-        let held = Held { stopper, logs, results, next, asked, started, tries };
+        let (asked, started, spoiled, tries) = (vec![], false, false, 0);
+        let held = Held { stopper, logs, results, next, asked, started, spoiled, tries };
         self.held.insert(token.to_owned(), held);
         true
     }
 
     /// Notes that work began.
     pub(super) fn started(&mut self, token: &str) {
-        if let Some(held) = self.held.get_mut(token) {
+        if let Some(held) = self.held.get_mut(token).filter(|held| !held.spoiled) {
             held.started = true;
             held.next.push_back(bare(token, ReportStatus::Started));
         }
@@ -82,7 +89,7 @@ impl Outbox {
 
     /// Notes that work ended.
     pub(super) fn ended(&mut self, token: &str, outcome: Outcome) {
-        let Some(held) = self.held.get_mut(token) else { return };
+        let Some(held) = self.held.get_mut(token).filter(|held| !held.spoiled) else { return };
         let report = match outcome {
             Outcome::Finished { result } => {
                 Report { result: Some(result), ..bare(token, ReportStatus::Finished) }
@@ -102,6 +109,19 @@ impl Outbox {
         }
     }
 
+    /// Gives up what the coordinator still believes to be in hand: it has to hear of that, which
+    /// [`Outbox::has_dropped`] asks for.
+    pub(super) fn drop_unheard(&mut self, token: &str, reason: &str) {
+        self.dropped |= self.held.contains_key(token);
+        self.cancel(token, reason);
+    }
+
+    /// Whether something was given up since it was last asked for, of which the coordinator does not
+    /// know: only the list of what is in hand, at the next attach, tells it.
+    pub(super) fn has_dropped(&mut self) -> bool {
+        std::mem::take(&mut self.dropped)
+    }
+
     /// Stops and forgets everything.
     pub(super) fn abandon(&mut self, reason: &str) {
         for token in self.tokens() {
@@ -111,7 +131,7 @@ impl Outbox {
 
     /// Whether log lines wait that would travel by themselves.
     pub(super) fn has_lines(&self) -> bool {
-        self.held.values().any(|held| held.started && !held.logs.is_empty())
+        self.held.values().any(|held| held.started && !held.spoiled && !held.logs.is_empty())
     }
 
     /// The reports of one call; none when there is nothing to say.
@@ -146,8 +166,8 @@ impl Outbox {
                     tracing::warn!(token, code, message, "a report was refused");
                 }
                 self.cancel(token, message);
-            } else if mine().next().is_some() {
-                again |= self.unsent(std::iter::once(report));
+            } else if let Some(refusal) = mine().next() {
+                again |= self.unsent(std::iter::once(report), Some(refusal.code));
             } else if let Some(held) = self.held.get_mut(token) {
                 held.tries = 0;
                 held.asked.clear();
@@ -159,9 +179,16 @@ impl Outbox {
         again
     }
 
-    /// Notes that it is not known whether these reports arrived, or that they will be taken later:
-    /// they are sent again.
-    pub(super) fn unsent<'a>(&mut self, reports: impl Iterator<Item = &'a Report>) -> bool {
+    /// Notes that it is not known whether these reports arrived, or that they will be taken later,
+    /// when they were refused with `code`: they are sent again.
+    pub(super) fn unsent<'a>(
+        &mut self,
+        reports: impl Iterator<Item = &'a Report>,
+        code: Option<i32>,
+    ) -> bool {
+        // Whatever a coordinator cannot store now, it can some day: the work is not thrown away.
+        let waits = [Code::StorageError, Code::Unavailable, Code::Unauthenticated];
+        let counts = !waits.iter().any(|known| Some(known.number()) == code);
         let mut any = false;
         for report in reports {
             let Some(held) = self.held.get_mut(&report.token) else { continue };
@@ -169,24 +196,47 @@ impl Outbox {
             if asked.is_empty() {
                 continue;
             }
-            held.tries += 1;
+            held.tries += u32::from(counts);
+            if held.tries > 2 * TRIES {
+                tracing::error!(
+                    token = report.token,
+                    "an attempt is dropped: nobody takes reports"
+                );
+                self.drop_unheard(&report.token, UNTAKEN);
+                continue;
+            }
+            any = true;
             if held.tries > TRIES {
-                tracing::error!(token = report.token, "reports are dropped: nobody takes them");
-                self.cancel(&report.token, "nobody takes reports on it");
+                if !held.spoiled {
+                    tracing::error!(token = report.token, "reports are dropped: nobody takes them");
+                }
+                held.spoil(&report.token);
                 continue;
             }
             for report in asked.into_iter().rev() {
                 held.next.push_front(report);
             }
-            any = true;
         }
         any
     }
 }
 
 impl Held {
+    /// Stops it; from now on nothing is said but that it failed.
+    fn spoil(&mut self, token: &str) {
+        self.spoiled = true;
+        self.stopper.stop(StopReason::Cancelled(UNTAKEN.to_owned()));
+        self.results.close();
+        while self.results.try_recv().is_ok() {}
+        let error = Some(UNTAKEN.to_owned());
+        self.next = VecDeque::from([Report { error, ..bare(token, ReportStatus::Error) }]);
+    }
+
     fn say(&mut self, token: &str, lines: bool) -> Vec<Report> {
         let slices = if self.started { self.slices() } else { vec![] };
+        if self.spoiled {
+            return self.next.drain(..).collect();
+        }
         let lines = lines && self.started && !self.logs.is_empty();
         if self.next.is_empty() && slices.is_empty() && !lines {
             return vec![];
@@ -299,7 +349,7 @@ mod tests {
         logs[0].line("stdout", "one");
         outbox.started("a");
         let first = outbox.next_call(true);
-        assert!(outbox.unsent(first.iter()));
+        assert!(outbox.unsent(first.iter(), None));
         outbox.ended("a", finished());
         let second = outbox.next_call(true);
         assert_eq!(second[..2], first[..]);
@@ -360,13 +410,39 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_takes_is_dropped_in_the_end() {
-        let (mut outbox, _) = outbox(&["a"]);
+    fn what_nobody_takes_becomes_a_failure_and_is_dropped_aloud_in_the_end() {
+        let (mut outbox, logs) = outbox(&["a"]);
+        outbox.started("a");
+        outbox.ended("a", finished());
         for _ in 0..=TRIES {
+            logs[0].line("stdout", "too much");
             let call = outbox.next_call(true);
-            outbox.unsent(call.iter());
+            assert_eq!(call.last().map(|report| report.status), Some(ReportStatus::Finished));
+            assert!(outbox.unsent(call.iter(), None));
         }
-        assert!(outbox.is_empty());
+        let call = outbox.next_call(true);
+        assert_eq!(said(&call), [("a".to_owned(), ReportStatus::Error)]);
+        assert!(call[0].logs.is_empty() && call[0].error.is_some());
+        outbox.unsent(call.iter(), None);
+        outbox.ended("a", finished());
+        for _ in 1..TRIES {
+            let call = outbox.next_call(true);
+            assert_eq!(said(&call), [("a".to_owned(), ReportStatus::Error)]);
+            assert!(!outbox.has_dropped());
+            outbox.unsent(call.iter(), None);
+        }
+        assert!(outbox.is_empty() && outbox.has_dropped() && !outbox.has_dropped());
+    }
+
+    #[test]
+    fn what_cannot_be_stored_for_a_while_is_kept_for_as_long() {
+        let (mut outbox, _) = outbox(&["a"]);
+        outbox.ended("a", finished());
+        for _ in 0..10 * TRIES {
+            let call = outbox.next_call(true);
+            assert!(outbox.unsent(call.iter(), Some(Code::StorageError.number())));
+        }
+        assert_eq!(outbox.next_call(true).last().unwrap().status, ReportStatus::Finished);
     }
 
     #[test]

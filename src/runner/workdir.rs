@@ -42,8 +42,10 @@ impl WorkDir {
         };
         let lock = File::open(&path)?;
         lock.lock_shared()?;
-        fs::create_dir(path.join("home"))?;
-        Ok(Self { path, _lock: lock })
+        // From here on it goes when something fails.
+        let made = Self { path, _lock: lock };
+        fs::create_dir(made.home())?;
+        Ok(made)
     }
 
     /// The directory.

@@ -40,6 +40,9 @@ pub(super) struct Link {
     pub(super) connection: u64,
     pub(super) killed: watch::Receiver<()>,
     pub(super) flow: Flow,
+    /// Subscriptions whose ids are on their way to the reader, and which cannot be ended before
+    /// that is over.
+    pub(super) accepting: watch::Sender<u32>,
     /// Ends the connection at once.
     pub(super) cut: Notify,
     pub(super) _permit: OwnedSemaphorePermit,
@@ -76,6 +79,12 @@ impl Link {
         let Some(seen) = extensions.get::<Seen>() else { return Ok(link.cx(visitor)) };
         let (app, visitor) = (Arc::clone(&link.shared.app), Arc::clone(visitor));
         Ok(Cx::by(app, visitor, seen.clone(), link.connection))
+    }
+
+    /// Waits until every subscription that the reader knows of can be ended.
+    pub(super) async fn accepted(&self) {
+        // The sender lives as long as this does.
+        let _ = self.accepting.subscribe().wait_for(|accepting| *accepting == 0).await;
     }
 
     /// Takes one of a caller's turns.

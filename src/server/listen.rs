@@ -119,6 +119,7 @@ impl Listening {
             connection: self.shared.next_connection.fetch_add(1, Ordering::Relaxed),
             killed: self.killed.clone(),
             flow: Flow::default(),
+            accepting: watch::Sender::default(),
             cut: Notify::new(),
             _permit: permit,
             _place: place,

@@ -33,7 +33,10 @@ pub(super) async fn serve(
     let Items { notes, position, winds_down, last_words, .. } = items;
     let winding = winds_down.then(|| Winding::new(&link));
     let counted = Counted::new(Arc::clone(&link));
-    let Ok(sink) = pending.accept().await else { return };
+    let accepting = Accepting::new(&link);
+    let accepted = pending.accept().await;
+    drop(accepting);
+    let Ok(sink) = accepted else { return };
     let push = Push { link: &link, id: sink.subscription_id(), sink, last: position };
     let (push, lagged) = push.run(notes).await;
     if lagged {
@@ -166,6 +169,22 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.shared.app.metrics.subscriptions.dec();
+    }
+}
+
+/// Counts a subscription that is being accepted.
+struct Accepting<'a>(&'a Link);
+
+impl<'a> Accepting<'a> {
+    fn new(link: &'a Link) -> Self {
+        link.accepting.send_modify(|accepting| *accepting += 1);
+        Self(link)
+    }
+}
+
+impl Drop for Accepting<'_> {
+    fn drop(&mut self) {
+        self.0.accepting.send_modify(|accepting| *accepting = accepting.saturating_sub(1));
     }
 }
 

@@ -57,6 +57,14 @@ enum Manner {
     Unanswered,
 }
 
+/// What a request does to subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effect {
+    None,
+    Opens,
+    Closes,
+}
+
 /// The rules.
 #[derive(Clone, Debug)]
 pub(super) struct Rules<S> {
@@ -73,23 +81,29 @@ where
         mut request: Request<'a>,
         manner: Manner,
     ) -> impl Future<Output = MethodResponse> + Send + 'a {
-        let opens = match self.check(&mut request, manner) {
-            Ok(opens) => opens,
+        let effect = match self.check(&mut request, manner) {
+            Ok(effect) => effect,
             Err(error) => return Either::Left(ready(MethodResponse::error(request.id, error))),
         };
-        let limits = opens.then(|| (request.id.clone(), Link::of(&request.extensions).cloned()));
-        let call = self.inner.call(request);
-        Either::Right(async move {
-            let response = call.await;
-            match limits {
-                Some((id, link)) => opened(response, id, link.as_deref()),
-                None => response,
+        if effect == Effect::None {
+            return Either::Right(Either::Left(self.inner.call(request)));
+        }
+        let (inner, id) = (self.inner.clone(), request.id.clone());
+        let link = Link::of(&request.extensions).cloned();
+        Either::Right(Either::Right(async move {
+            if let Some(link) = link.as_deref().filter(|_| effect == Effect::Closes) {
+                link.accepted().await;
             }
-        })
+            let response = inner.call(request).await;
+            match effect {
+                Effect::Opens => opened(response, id, link.as_deref()),
+                Effect::Closes | Effect::None => response,
+            }
+        }))
     }
 
-    /// Whether the request opens a subscription, or why it may not be run.
-    fn check(&self, request: &mut Request<'_>, manner: Manner) -> Result<bool, ErrorObjectOwned> {
+    /// What the request does, or why it may not be run.
+    fn check(&self, request: &mut Request<'_>, manner: Manner) -> Result<Effect, ErrorObjectOwned> {
         let visitor = request.extensions.get::<Arc<Visitor>>();
         if let Some((link, visitor)) = Link::of(&request.extensions).zip(visitor) {
             let app = &link.shared.app;
@@ -106,11 +120,11 @@ where
         let by_http = Link::of(&request.extensions).is_none_or(|link| link.port == Port::Http);
         let needs_socket = "subscriptions need the WebSocket port";
         match method {
-            MethodCallback::Sync(_) | MethodCallback::Async(_) => Ok(false),
+            MethodCallback::Sync(_) | MethodCallback::Async(_) => Ok(Effect::None),
             MethodCallback::Subscription(_) => {
                 let reason = match manner {
                     _ if by_http => needs_socket,
-                    Manner::Alone => return Ok(true),
+                    Manner::Alone => return Ok(Effect::Opens),
                     Manner::InBatch => "a subscription cannot be opened in a batch",
                     Manner::Unanswered => "a subscription needs an id to be answered with",
                 };
@@ -124,7 +138,7 @@ where
                 // jsonrpsee takes it by position only.
                 let params = to_raw_value(&[id]).map_err(|e| Error::Bug(e.to_string()))?;
                 request.params = Some(Cow::Owned(params));
-                Ok(false)
+                Ok(Effect::Closes)
             }
         }
     }

@@ -106,7 +106,7 @@ pub fn restore(file: &Path, dir: &Path) -> Result<BackedUp, StoreError> {
 fn fill(file: &Path, dir: &Path) -> Result<(), StoreError> {
     let begin = || {
         for entry in fs::read_dir(dir)? {
-            remove(&entry?.path(), &["lock"])?;
+            remove(&entry?.path(), &["lock", UNFINISHED])?;
         }
         File::create(dir.join(UNFINISHED))?.sync_all()
     };
@@ -120,7 +120,11 @@ fn fill(file: &Path, dir: &Path) -> Result<(), StoreError> {
     // Without a history, the journal begins where the backup ends.
     drop(Core::open(&options, |journal| Box::new(journal))?);
     migrate::stamp(dir)?;
-    fs::remove_file(dir.join(UNFINISHED)).map_err(StoreError::io("finishing the directory"))
+    let finish = || {
+        fs::remove_file(dir.join(UNFINISHED))?;
+        File::open(dir)?.sync_all()
+    };
+    finish().map_err(StoreError::io("finishing the directory"))
 }
 
 /// Batches of a backup on their way to a new journal.
@@ -191,7 +195,8 @@ pub(super) fn load(
 /// Whether nothing is lost when the directory is filled.
 fn is_free(dir: &Path) -> Result<bool, StoreError> {
     let look = || {
-        let unfinished = dir.join(UNFINISHED).exists();
+        // A crash can bring the mark back after the directory was stamped, and has been used since.
+        let unfinished = dir.join(UNFINISHED).exists() && !migrate::is_stamped(dir);
         let mut entries = fs::read_dir(dir)?;
         Ok(unfinished || entries.all(|entry| entry.is_ok_and(|e| e.file_name() == "lock")))
     };

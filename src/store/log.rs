@@ -151,7 +151,7 @@ impl Log {
             ring.bytes = ring.bytes.saturating_sub(event.weight());
         }
         drop(ring);
-        self.clock.fetch_max(newest.at, Ordering::AcqRel);
+        self.clock.store(newest.at, Ordering::Release);
         self.herald.tell(&self.tip, &newest);
     }
 
@@ -212,9 +212,10 @@ impl Log {
         }
     }
 
-    /// Moves the clock that ages are measured by.
+    /// Sets the clock that ages are measured by, also back: what was logged while it was wrong must
+    /// not make everything after that old from the beginning.
     pub(super) fn tick(&self, now: Millis) {
-        self.clock.fetch_max(now, Ordering::AcqRel);
+        self.clock.store(now, Ordering::Release);
     }
 
     /// Lets go of events that are too old. Reads each of them once.

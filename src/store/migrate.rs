@@ -51,6 +51,11 @@ pub(super) fn stamp(dir: &Path) -> Result<(), StoreError> {
     write(dir, CURRENT)
 }
 
+/// Whether `dir` is complete, of whatever version.
+pub(super) fn is_stamped(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 fn upgrade(dir: &Path, current: u64, steps: &[Step]) -> Result<(), StoreError> {
     let Some(mut found) = read(dir)? else {
         if dir.join("state").exists() || dir.join("journal").exists() {

@@ -64,6 +64,8 @@ struct Writer {
     buffer: Vec<u8>,
     /// A failed append may have left bytes behind.
     unclean: bool,
+    /// A file that was to be begun may have been left behind: what comes next goes into that one.
+    must_roll: bool,
 }
 
 impl Segments {
@@ -95,14 +97,15 @@ impl Segments {
         let (segment, last) = match segments.last() {
             Some(segment) => (Arc::clone(segment), segment.recover()?),
             None => {
-                let segment = Arc::new(Segment::create(dir, start)?);
+                let segment = Arc::new(Segment::create(dir, start)?.0);
                 segments.push(Arc::clone(&segment));
                 (segment, start)
             }
         };
         let file = open_for_append(&segment.path)?;
         let allocated = segment.end.load(Ordering::Acquire);
-        let writer = Writer { file, segment, allocated, buffer: vec![], unclean: false };
+        let (unclean, must_roll) = (false, false);
+        let writer = Writer { file, segment, allocated, buffer: vec![], unclean, must_roll };
         Ok(Self {
             dir: dir.to_owned(),
             segment_bytes,
@@ -119,8 +122,12 @@ impl Segments {
 
     fn roll(&self, writer: &mut Writer) -> Result<(), StoreError> {
         writer.truncate()?;
-        let segment = Arc::new(Segment::create(&self.dir, self.last())?);
-        writer.file = open_for_append(&segment.path)?;
+        // One that is begun and then not used would be taken for the end of the journal.
+        writer.must_roll = true;
+        let (segment, file) = Segment::create(&self.dir, self.last())?;
+        writer.must_roll = false;
+        let segment = Arc::new(segment);
+        writer.file = file;
         writer.allocated = HEADER;
         writer.segment = Arc::clone(&segment);
         self.list.write().push(segment);
@@ -143,18 +150,20 @@ impl Segments {
         let segments = self.from(&reached).ok_or(StoreError::Forgotten)?;
         let mut expected = None;
         for segment in segments {
-            let mut offset = segment.seek(&reached)?;
+            let Mark { before, mut offset } = segment.seek(&reached)?;
+            let mut expected_here = expected.unwrap_or(before.number + 1);
             let mut reader = segment.reader()?;
             while let Some(record) = reader.next(&mut offset)? {
                 let at = record.offset;
                 let batch = decode(&mut &*record.payload)
-                    .filter(|batch| expected.is_none_or(|number| number == batch.number))
+                    .filter(|batch| batch.number == expected_here)
                     .ok_or_else(|| damaged(&segment.path, at, "not the batch that must be here"))?;
-                expected = Some(batch.number + 1);
+                expected_here += 1;
                 if visit(batch).is_break() {
                     return Ok(());
                 }
             }
+            expected = Some(expected_here);
         }
         Ok(())
     }
@@ -238,7 +247,8 @@ impl Segments {
     ) -> Result<(), StoreError> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let mut end = writer.segment.end.load(Ordering::Acquire);
-        if end > HEADER && end.saturating_add(size) > self.segment_bytes {
+        let full = end > HEADER && end.saturating_add(size) > self.segment_bytes;
+        if full || writer.must_roll {
             self.roll(writer)?;
             end = HEADER;
         }
@@ -290,22 +300,23 @@ impl Segment {
         Self { path, before, end: AtomicU64::new(end), marks: Mutex::new(None) }
     }
 
-    fn create(dir: &Path, before: Position) -> Result<Self, StoreError> {
+    fn create(dir: &Path, before: Position) -> Result<(Self, File), StoreError> {
         let path = dir.join(format!("{:020}.log", before.number + 1));
         let create = || {
             let file = File::create(&path)?;
             file.write_all_at(&Header { before }.encode(), 0)?;
             file.sync_all()?;
-            File::open(dir)?.sync_all()
+            File::open(dir)?.sync_all()?;
+            Ok(file)
         };
-        if let Err(source) = create() {
+        let file = create().map_err(|source| {
             // Left behind, it would be taken for a damaged one.
             let _ = fs::remove_file(&path);
-            return Err(StoreError::Io { what: "creating a journal file", source });
-        }
+            StoreError::Io { what: "creating a journal file", source }
+        })?;
         let segment = Self::new(path, before, HEADER);
         *segment.marks.lock() = Some(vec![Mark { before, offset: HEADER }]);
-        Ok(segment)
+        Ok((segment, file))
     }
 
     fn reader(&self) -> Result<Reader, StoreError> {
@@ -356,8 +367,8 @@ impl Segment {
         }
     }
 
-    /// The offset of a batch at or before the one that is looked for.
-    fn seek(&self, reached: impl Fn(&Position) -> bool) -> Result<u64, StoreError> {
+    /// Where a batch at or before the one that is looked for begins.
+    fn seek(&self, reached: impl Fn(&Position) -> bool) -> Result<Mark, StoreError> {
         let mut marks = self.marks.lock();
         if marks.is_none() {
             let (mut reader, mut offset) = (self.reader()?, HEADER);
@@ -370,7 +381,8 @@ impl Segment {
         }
         let marks = marks.as_deref().unwrap_or_default();
         let at = marks.partition_point(|mark| reached(&mark.before)).checked_sub(1);
-        Ok(at.and_then(|at| marks.get(at)).map_or(HEADER, |mark| mark.offset))
+        let found = at.and_then(|at| marks.get(at)).filter(|mark| mark.offset > HEADER).copied();
+        Ok(found.unwrap_or(Mark { before: self.before, offset: HEADER }))
     }
 }
 

@@ -295,6 +295,12 @@ impl State {
         guard.as_ref().unwrap().lose_for_test(Position { number: 20, seq: 20 }, 21);
     }
 
+    /// As while sled is being opened again: what is not in memory cannot be read.
+    #[cfg(test)]
+    pub(super) fn lose_for_test(&self) {
+        drop(self.disk.write().take());
+    }
+
     /// Opens sled again after it failed, which it does for good.
     ///
     /// It may be less far then; `catch_up` brings it from there to where it was, before anyone

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::calls::{Core, refused, with};
 use crate::fake_runner::{FakeRunner, Line, attempt_states, flow_is, job, load_job, submit};
 use crate::server::TestServer;
-use crate::slice_runner::{ACCOUNT, OURS, deploy, line};
+use crate::slice_runner::{ACCOUNT, OURS, line};
 
 const MIB: usize = 1 << 20;
 
@@ -92,36 +92,6 @@ async fn a_proxy_on_this_machine_lends_nobody_its_address() {
     {
         assert!(!whoami(&format!("{header}\r\n")).await, "{header}");
     }
-}
-
-#[tokio::test]
-async fn a_subscription_ends_with_the_api_key_that_opened_it() {
-    let server = TestServer::start().await;
-    let mut client = line(&server).await;
-    let job = deploy(&mut client, json!([])).await;
-    let keystore: Value = serde_json::from_str(include_str!("dcp_keystore.json")).unwrap();
-    let make = json!({ "keystore": keystore, "token": "correct horse" });
-    let mut keys = Vec::new();
-    for _ in 0..2 {
-        let made = client.ask("dcp.key.create", make.clone()).await.unwrap();
-        keys.push(made["key"].as_str().unwrap().to_owned());
-    }
-    let [stolen, other] = keys.try_into().unwrap();
-    let auth = format!("Bearer {stolen}");
-    let mut thief = Line::open(server.at.ws).await;
-    let follow = json!({ "jobId": job, "auth": auth });
-    thief.ask("dcp.job.subscribe", follow.clone()).await.unwrap();
-    let mut second = Line::open(server.at.ws).await;
-    second.ask("dcp.jobs.subscribe", json!({ "auth": auth })).await.unwrap();
-    for key in [other, stolen] {
-        let revoke = json!({ "key": key, "auth": OURS.trim() });
-        client.ask("dcp.key.revoke", revoke).await.unwrap();
-    }
-    for line in [&mut thief, &mut second] {
-        let told = line.note().await.unwrap();
-        assert_eq!(told["ended"]["reason"], "the credentials were revoked", "{told}");
-    }
-    refused(thief.ask("dcp.job.subscribe", follow).await, -32003);
 }
 
 #[tokio::test]

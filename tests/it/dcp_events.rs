@@ -160,6 +160,26 @@ async fn what_slices_say_is_told_live_to_those_who_ask() {
     assert_eq!(told, json!({ "seq": 3, "kind": "result", "sliceNumber": 1, "value": 7 }));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_slice_says_comes_before_its_result() {
+    let server = TestServer::start().await;
+    let mut client = line(&server).await;
+    let job = deploy(&mut client, json!([])).await;
+    let kinds = json!({ "kinds": ["console", "result"] });
+    let mut live = follow(&server, &job, kinds).await;
+    let mut runner = SliceRunner::attach(server.at.ws, 1, 1).await;
+    for number in 1..=30 {
+        let more = json!({ "jobId": job, "sliceData": [number] });
+        call(&mut client, "dcp.job.add_slices", more).await.unwrap();
+        let batch = runner.given().await;
+        let said = json!({ "console": { "number": number, "level": "log", "message": "m" } });
+        runner.finish(&batch, json!([said, finished(number, &json!(7))])).await;
+        let told = events(&mut live, 2).await;
+        let kinds: Vec<&Value> = told.iter().map(|event| &event["kind"]).collect();
+        assert_eq!(kinds, ["console", "result"], "{told:?}");
+    }
+}
+
 #[tokio::test]
 async fn all_jobs_of_an_identity_are_followed_together() {
     let server = TestServer::start().await;
@@ -174,4 +194,26 @@ async fn all_jobs_of_an_identity_are_followed_together() {
     let item = |status: &str, done: u64| json!({ "jobId": job, "status": status, "totalSlices": 1, "completedSlices": done });
     assert_eq!(told.first().unwrap(), &item("running", 0));
     assert_eq!(told.last().unwrap(), &item("completed", 1));
+}
+
+#[tokio::test]
+async fn what_is_followed_with_an_api_key_ends_with_it() {
+    let server = TestServer::start().await;
+    let mut client = line(&server).await;
+    let job = deploy(&mut client, json!([])).await;
+    let keystore = include_str!("dcp_keystore.json");
+    let made = json!({ "keystore": keystore, "token": "correct horse" });
+    let key = client.ask("dcp.key.create", made).await.unwrap()["key"].clone();
+    let auth = format!("Bearer {}", key.as_str().unwrap());
+    let (mut one, mut all) = (line(&server).await, line(&server).await);
+    let params = json!({ "jobId": job, "auth": auth, "since": 0 });
+    one.ask("dcp.job.subscribe", params).await.unwrap();
+    all.ask("dcp.jobs.subscribe", json!({ "auth": auth })).await.unwrap();
+    assert_eq!(one.note().await.unwrap()["status"], "new");
+    call(&mut client, "dcp.key.revoke", json!({ "key": key })).await.unwrap();
+    let more = json!({ "jobId": job, "sliceData": [1] });
+    call(&mut client, "dcp.job.add_slices", more).await.unwrap();
+    let ended = json!({ "ended": { "reason": "the API key was revoked" } });
+    assert_eq!(one.note().await.unwrap(), ended);
+    assert_eq!(all.note().await.unwrap(), ended);
 }

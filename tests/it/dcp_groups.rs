@@ -67,6 +67,7 @@ async fn a_job_goes_only_to_runners_of_its_groups() {
     assert!(!listed.to_string().contains("s3cret"));
     for (groups, code) in [
         (json!([{ "joinKey": "nobody", "joinSecret": "" }]), -32602),
+        (json!([{ "joinKey": "ours\0", "joinSecret": "s3cret" }]), -32602),
         (json!([{ "joinKey": "ours", "joinSecret": "s3cre" }]), -32004),
         (json!([{ "joinKey": "ours" }]), -32004),
         (json!([ours, { "joinKey": "public", "joinSecret": "x" }]), -32004),
@@ -131,6 +132,7 @@ async fn a_removed_group_takes_nothing_more() {
     assert_eq!(completed(&mut client, &job).await, 0);
     refused(client.ask("dcp.group.create", json!({ "joinKey": "public" })).await, -32602);
     refused(client.ask("dcp.group.create", json!({ "joinKey": "" })).await, -32602);
+    refused(client.ask("dcp.group.remove", json!({ "joinKey": "\0" })).await, -32602);
 }
 
 #[tokio::test]

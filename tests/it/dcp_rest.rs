@@ -64,6 +64,12 @@ async fn every_route_of_a_job_answers() {
     assert_eq!(result("").await.1, [1, 2, 3, 4, 5, 6]);
     assert_eq!(result("?range=1-2&range=5-4&ignoreFetchFailure=true").await.1, [1, 2, 4, 5]);
     assert_eq!(result("?limit=2&afterSlice=3").await.1, [4, 5]);
+    for (path, want) in
+        [("/api/v0/jobs/count".to_owned(), 200), (format!("/api/v0/job/{job}/slices"), 405)]
+    {
+        let (status, body) = as_text(&server, "HEAD", &path, "", OURS).await;
+        assert_eq!((status, body.as_str()), (want, ""), "{path}");
+    }
     let (_, _, body) = result("/2").await;
     assert_eq!(body["results"], json!([{ "sliceNumber": 2, "value": 8 }]));
     assert_eq!((&body["totalSlices"], &body["errors"]), (&json!(6), &json!([])));

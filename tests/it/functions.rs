@@ -171,6 +171,7 @@ async fn slices_do_not_see_each_other_whether_they_share_a_scope_or_not() {
         "() => { Promise.resolve().then(() => { n = 1; }); return typeof n === 'undefined' ? 1 : 2; }",
         "() => { const k = 'proto' + 'type'; Array[k].n = (Array[k].n || 0) + 1; return [].n; }",
         "() => { const k = '__pro' + 'to__'; const p = ({})[k]; if (p) p.n = (p.n || 0) + 1; return ({}).n || 1; }",
+        "() => { const was = Error.stackTraceLimit; Error.stackTraceLimit = was + 1; return was - 9; }",
         "() => { const c = [].constructor; c.n = (c.n || 0) + 1; return c.n; }",
         "function () { this.n = (this.n || 0) + 1; return this.n; }",
         "() => { const { getPrototypeOf: g } = Object; const p = g([]); p.n = (p.n || 0) + 1; return p.n; }",
@@ -178,6 +179,37 @@ async fn slices_do_not_see_each_other_whether_they_share_a_scope_or_not() {
         "() => { const f = (() => 1)['const' + 'ructor']; return f ? f('n = typeof n === \"undefined\" ? 1 : n + 1; return n')() : 1; }",
     ] {
         assert_eq!(called(counting, &data).await, vec![json!(1); 30], "{counting}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_in_a_shared_scope_is_there_for_values_that_name_it() {
+    let mut data = vec![json!("a"); 30];
+    for (place, name) in [(3, "constructor"), (4, "__proto__"), (20, "constructor")] {
+        data[place] = json!(name);
+    }
+    let pollute = "(name) => { const o = {}; if (o[name]) o[name].n = 1; return [name in o, ({}).n ?? Object.n ?? 0]; }";
+    let expected: Vec<Value> = data
+        .iter()
+        .map(|name| if name == "a" { json!([false, 0]) } else { json!([true, 1]) })
+        .collect();
+    assert_eq!(called(pollute, &data).await, expected);
+}
+
+#[tokio::test]
+async fn a_function_finds_what_it_has_changed_in_what_is_built_in() {
+    let data = vec![json!(0); 30];
+    for changing in [
+        "() => { Math.random = () => 1; return Math.random(); }",
+        "() => { const M = Math; M.n = 1; return M.n; }",
+        "() => { Array.one = () => 1; return Array.one(); }",
+        "() => { Date.now = () => 1; return Date.now(); }",
+        "() => { progress = () => 1; return progress(); }",
+        "() => { parseInt = () => 1; return parseInt('2'); }",
+        "() => { JSON['one'] = 1; return JSON.one; }",
+        "async () => new Promise((done) => queueMicrotask(() => done(1)))",
+    ] {
+        assert_eq!(called(changing, &data).await, vec![json!(1); 30], "{changing}");
     }
 }
 
@@ -246,6 +278,17 @@ async fn what_is_said_on_the_way_is_reported() {
     }
     let expected = ["0.5", r#"log: x is 1 {"a":[1]}"#, "error: TypeError: no", r#"half {"x":1}"#];
     assert_eq!(said, expected);
+}
+
+#[tokio::test]
+async fn progress_of_a_few_slices_is_heard_and_of_many_some() {
+    let function = "(x) => progress(x)";
+    for (count, heard) in [(10_u64, 10..=10), (10_000, 32..=2_000)] {
+        let data: Vec<Value> = (0..count).map(|n| json!(n)).collect();
+        let reports = all(JavaScript, batch(function, &data), &Limits::default()).await;
+        let told = reports.iter().filter(|one| matches!(one, SliceReport::Progress { .. })).count();
+        assert!(heard.contains(&told), "{told} of {count}");
+    }
 }
 
 #[tokio::test]

@@ -77,6 +77,10 @@ async fn what_is_said_on_the_way_is_reported() {
     };
     let said: Vec<String> = reports.iter().filter_map(said).collect();
     assert_eq!(said, ["log: x is 1", "error: no", r#"half {"x": 1}"#, "0.5"]);
+    let data: Vec<Value> = (0..10).map(|n| json!(n)).collect();
+    let reports = all(Python, batch("lambda x: progress(x)", &data), &limits()).await;
+    let told = reports.iter().filter(|report| matches!(report, SliceReport::Progress { .. }));
+    assert_eq!(told.count(), 10, "each of a few slices is heard");
 }
 
 #[tokio::test]

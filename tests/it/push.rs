@@ -177,6 +177,18 @@ async fn what_is_committed_after_the_answer_is_told() {
     assert_eq!(code_of(&odd), -32602);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_knows_a_subscription_can_end_it() {
+    let server = TestServer::serving(&METHODS, |_| {}).await;
+    let mut socket = server.socket().await;
+    for _ in 0..300 {
+        let opened = socket.ask(&call(1, "silent.subscribe", json!([]))).await;
+        let close = call(2, "silent.unsubscribe", json!([opened["result"]]));
+        assert_eq!(socket.ask(&close).await["result"], true);
+    }
+    gone(&server).await;
+}
+
 #[tokio::test]
 async fn a_refused_since_refuses_the_call() {
     let server = TestServer::serving(&METHODS, |_| {}).await;

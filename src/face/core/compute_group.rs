@@ -58,6 +58,10 @@ pub(in crate::face) async fn join(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec
             numbers.push(PUBLIC);
             continue;
         }
+        // Keys of groups are without it, and keys of rows must be.
+        if join_key.contains('\0') {
+            return Err(NotJoined::Unknown(join_key));
+        }
         let row = cx.app.store.get(COMPUTE_GROUPS, &join_key);
         let row = row.map_err(|err| NotJoined::Failed(err.into()))?;
         let ComputeGroupRow { number, salt, derived, .. } =

@@ -18,11 +18,14 @@ use crate::engine::{Carrier, Given, GivenAttempt, Push};
 use crate::model::Triple;
 use crate::model::protocol::{Attempt, Carried, Inputs, Notification};
 use crate::model::slices::is_group;
-use crate::store::{JOBS, MESSAGE_RUNS, MESSAGES, TASKS};
+use crate::store::{JOBS, JobRow, MESSAGE_RUNS, MESSAGES, TASKS};
 use crate::{Error, Result};
 
 /// Time to acknowledge a message of the coordinator's own, seconds.
 const ACKNOWLEDGE_WITHIN: u32 = 30;
+
+/// Results of other jobs that are read where other connections wait for it.
+const FEW_RESULTS: usize = 64;
 
 /// What goes to a runner: whole messages, or batches of slices, whose message says but little.
 #[derive(Debug, Serialize)]
@@ -58,19 +61,39 @@ pub(super) async fn prepared(app: &Arc<App>, push: Push) -> Result<Ready> {
             let told = parcel.notification().map(Told::Slices);
             return Ok(told.map_or(Ready::Never, Ready::Now));
         }
-        Push::Jobs(given) => jobs(app, &given)?,
+        Push::Jobs(given) => jobs(app, given).await?,
         Push::Cancel { tokens, reason } => Some(Notification::Cancel { tokens, reason }),
         Push::Detached { reason } => Some(Notification::Detached { reason }),
     };
     Ok(told.map_or(Ready::Never, |told| Ready::Now(Told::Core(Box::new(told)))))
 }
 
+/// Reads where it arrived what little most jobs need; one may depend on a hundred thousand others.
+async fn jobs(app: &Arc<App>, given: Box<Given>) -> Result<Option<Notification<Message>>> {
+    let mut rows = Vec::with_capacity(given.attempts.len());
+    let mut results = 0;
+    for one in &given.attempts {
+        let row = app.store.get(JOBS, &one.token.job)?;
+        results += row.as_ref().map_or(0, |row| row.depends.len());
+        rows.push(row);
+    }
+    if results <= FEW_RESULTS {
+        return parcel(app, &given, rows);
+    }
+    let app = Arc::clone(app);
+    aside(move || parcel(&app, &given, rows)).await
+}
+
 /// What is deleted was cancelled before: it is left out, and the runner keeps the rest.
-fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> {
+fn parcel(
+    app: &Arc<App>,
+    given: &Given,
+    rows: Vec<Option<JobRow>>,
+) -> Result<Option<Notification<Message>>> {
     let mut jobs = Vec::with_capacity(given.attempts.len());
     let mut attempts = Vec::with_capacity(given.attempts.len());
-    for one in &given.attempts {
-        if let Some((job, attempt)) = attempt(app, given, one)? {
+    for (one, row) in given.attempts.iter().zip(rows) {
+        if let Some((job, attempt)) = row.map(|row| attempt(app, given, one, row)).transpose()? {
             jobs.push(job);
             attempts.push(attempt);
         }
@@ -95,9 +118,8 @@ fn jobs(app: &Arc<App>, given: &Given) -> Result<Option<Notification<Message>>> 
     Ok(Some(Notification::Jobs { message, attempts }))
 }
 
-fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, Attempt)>> {
+fn attempt(app: &App, given: &Given, one: &GivenAttempt, row: JobRow) -> Result<(Job, Attempt)> {
     let key = one.token.job;
-    let Some(row) = app.store.get(JOBS, &key)? else { return Ok(None) };
     let env_vars = if given.env.is_empty() {
         row.env_vars.clone()
     } else {
@@ -125,7 +147,7 @@ fn attempt(app: &App, given: &Given, one: &GivenAttempt) -> Result<Option<(Job, 
     let mut job = Job::new(key, row, None);
     job.status = super::JobStatus::Dispatched;
     job.updated_at = job.updated_at.max(seconds((app.now)()));
-    Ok(Some((job, attempt)))
+    Ok((job, attempt))
 }
 
 /// What a job that another depends on has left.

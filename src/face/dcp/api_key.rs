@@ -208,13 +208,8 @@ fn tell(turn: &mut Turn<'_>, kind: &'static str, owner: Address) {
     turn.emit(Draft {
         kind,
         context_id: None,
-        subject: subject(owner),
+        subject: format!("dcp/{owner}/key"),
         group: None,
         data: json!({ "identity": owner.to_string() }).to_string(),
     });
-}
-
-/// What events about the keys of an identity are about.
-pub(super) fn subject(owner: Address) -> String {
-    format!("dcp/{owner}/key")
 }

@@ -165,6 +165,7 @@ impl Method for Remove {
 
     async fn call(self, cx: Cx) -> Result<Removed> {
         let key = self.join_key;
+        check_name("joinKey", &key)?;
         let change = move |turn: &mut Turn<'_>| {
             let row = turn.get(COMPUTE_GROUPS, &key)?;
             let row = row.ok_or_else(|| refuse(404, "joinKey: there is no such group"))?;

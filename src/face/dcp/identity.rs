@@ -25,6 +25,8 @@ pub struct Identity {
     pub address: Address,
     /// How it was proved.
     pub scheme: Scheme,
+    /// The digest of the API key that proved it.
+    pub key: Option<[u8; 32]>,
 }
 
 /// How an identity is proved.
@@ -45,9 +47,9 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
     let header = cx.credentials.as_ref().map(|credentials| &*credentials.0);
     let text = auth.or(header).ok_or_else(unauthenticated)?;
     let presented = Presented::read(text).ok_or_else(unauthenticated)?;
-    let scheme = match presented {
-        Presented::Basic(_) => Scheme::Basic,
-        Presented::Bearer(..) => Scheme::Bearer,
+    let (scheme, key) = match presented {
+        Presented::Basic(_) => (Scheme::Basic, None),
+        Presented::Bearer(key, _) => (Scheme::Bearer, Some(key)),
     };
     // Looked up each time, also when the secret is remembered: a revoked key ends at once.
     let kept = match presented {
@@ -58,7 +60,7 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
     };
     let digest = keystore_cache::digest(text);
     if let Some(address) = keystore_cache::recall(&digest, (cx.app.now)()) {
-        return Ok(Identity { address, scheme });
+        return Ok(Identity { address, scheme, key });
     }
     let (keystore, password) = match (presented, kept) {
         (Presented::Bearer(_, secret), Some(row)) => {
@@ -72,16 +74,7 @@ pub async fn identity(cx: &Cx, auth: Option<&str>) -> Result<Identity> {
     let address = keystore_gate::unlock(cx, keystore, password, known).await?;
     let address = address.ok_or_else(unauthenticated)?;
     keystore_cache::remember(digest, address, (cx.app.now)());
-    Ok(Identity { address, scheme })
-}
-
-/// The API key that is presented, `auth` going before the header; none where something else is.
-pub(super) fn key_presented(cx: &Cx, auth: Option<&str>) -> Option<[u8; 32]> {
-    let header = cx.credentials.as_ref().map(|credentials| &*credentials.0);
-    match Presented::read(auth.or(header)?)? {
-        Presented::Bearer(key, _) => Some(key),
-        Presented::Basic(_) => None,
-    }
+    Ok(Identity { address, scheme, key })
 }
 
 /// Unlocks a keystore that came in a body: the address, and what the keystore calls it. None when
@@ -143,7 +136,7 @@ impl Method for Get {
     ]);
 
     async fn call(self, cx: Cx) -> Result<IdentityView> {
-        let Identity { address, scheme } = identity(&cx, self.auth.as_deref()).await?;
+        let Identity { address, scheme, .. } = identity(&cx, self.auth.as_deref()).await?;
         Ok(IdentityView { address: address.to_string(), scheme })
     }
 }

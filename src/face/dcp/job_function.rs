@@ -39,15 +39,43 @@ pub(super) fn read(
     match check_function(language, source) {
         Ok(()) => Some((source.to_owned(), language)),
         Err(err) => {
+            // A comment behind the last semicolon keeps it from being the last.
+            let shorter = bare(without_last_comments(source));
+            if language == FunctionLanguage::JavaScript
+                && shorter != source
+                && check_function(language, shorter).is_ok()
+            {
+                return Some((shorter.to_owned(), language));
+            }
             problems.add(format!("work.function: {err}"));
             None
         }
     }
 }
 
-/// A source without white space around it and semicolons at its end.
+/// A source in JavaScript without what may be comments at its end, or is inside of some text: then
+/// what is left does not parse.
+fn without_last_comments(source: &str) -> &str {
+    let mut rest = source.trim_end();
+    loop {
+        let line = rest.rfind('\n').map_or(0, |end| end + 1);
+        let begin = if rest.ends_with("*/") {
+            rest.rfind("/*")
+        } else {
+            let in_line = rest.get(line..).and_then(|text| text.find("//"));
+            in_line.map(|at| line + at)
+        };
+        match begin.and_then(|begin| rest.get(..begin)) {
+            Some(shorter) => rest = shorter.trim_end(),
+            None => return rest,
+        }
+    }
+}
+
+/// A source without white space around it, the byte order mark of a file, and semicolons at its end.
 fn bare(source: &str) -> &str {
-    source.trim().trim_end_matches(|c: char| c == ';' || c.is_whitespace())
+    let source = source.trim_start_matches(|c: char| c == '\u{feff}' || c.is_whitespace());
+    source.trim_end_matches(|c: char| c == ';' || c.is_whitespace())
 }
 
 fn language(work: &Map<String, Value>, problems: &mut Problems) -> Option<FunctionLanguage> {
@@ -113,6 +141,38 @@ fn runtime(runtime: Option<&Value>, problems: &mut Problems) -> Option<FunctionL
         Some(_) => {
             problems.add("work.runtime.name: must be text");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn kept(source: &str) -> Option<String> {
+        read(Some(&json!({ "function": source })), &mut Problems::default()).map(|(kept, _)| kept)
+    }
+
+    #[test]
+    fn semicolons_at_the_end_go_also_from_before_comments() {
+        for source in [
+            "(x) => x",
+            "\u{feff}\n (x) => x ;\n; ",
+            "(x) => x; // that is all",
+            "(x) => x; /* that */ // is\n\n// all; of it\n",
+            "(x) => x;/* that\n * is all\n */;",
+        ] {
+            assert_eq!(kept(source).as_deref(), Some("(x) => x"), "{source}");
+        }
+        for source in ["(x) => x // so", "(x) => 'a; // b'", "(x) => `\n// ${x}`"] {
+            assert_eq!(kept(source).as_deref(), Some(source));
+        }
+        for source in
+            ["(x) => x; y // so", "(x) => 'a; // b", "// nothing", "; // nothing", "/* */"]
+        {
+            assert_eq!(kept(source), None, "{source}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::future::ready;
 use std::sync::Arc;
 
-use futures_util::stream::{Stream, StreamExt, once, select, unfold};
+use futures_util::stream::{PollNext, Stream, StreamExt, once, select_with_strategy, unfold};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,17 +16,15 @@ use super::identity::identity;
 use super::job_id::{ledger, own_job};
 use super::job_params::whole;
 use super::job_watch::{Choice, Place, Waker};
-use super::key_watch::while_key_counts;
+use super::key_watch::while_good;
 use super::secret::Secret;
 use super::style::STYLE;
 use super::{refuse, selection};
 use crate::app::Cx;
 use crate::engine::{Live, SliceNote, work_subject};
 use crate::method::{Access, Def, Items, Note, Spec, Subscription, feed};
-use crate::model::address::Address;
 use crate::model::event::Filter;
 use crate::model::numbers::Numbers;
-use crate::store::WorkRow;
 use crate::{Code, Result};
 
 /// This namespace's subscriptions.
@@ -35,6 +33,8 @@ pub const METHODS: &[Def] = &[Def::open::<JobSubscribe>(), Def::open::<JobsSubsc
 /// Kinds of events that are kept, and of those that are only told live.
 const DURABLE: [&str; 4] = ["status", "slices", "result", "error"];
 const TRANSIENT: [&str; 3] = ["progress", "console", "emit"];
+/// Of those that are only told live, how many may come before one that is kept.
+const SAID_AT_ONCE: u32 = 64;
 
 /// Follows a job.
 ///
@@ -96,22 +96,14 @@ impl Subscription for JobSubscribe {
         ]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
-        let auth = self.auth.clone();
-        let (id, row) = own_job(&cx, auth.as_ref(), self.job_id.as_ref()).await?;
-        let owner = row.owner;
-        let items = self.items(&cx, id, &row)?;
-        while_key_counts(&cx, auth.as_deref(), owner, items)
-    }
-}
-
-impl JobSubscribe {
-    fn items(self, cx: &Cx, id: Address, row: &WorkRow) -> Result<Items> {
+        let caller = identity(&cx, self.auth.as_deref()).await?;
+        let (id, row) = own_job(&cx, self.auth.as_ref(), self.job_id.as_ref()).await?;
         let kinds = kinds(self.kinds.as_ref())?;
         let numbers = selection::read(self.range.as_ref(), None)?;
         let since = whole("since", self.since.as_ref(), 0..=u64::MAX)?;
         // In this order nothing falls between what is read and what wakes.
         let live = cx.app.engine.live_lines();
-        let waker = Waker::new(&cx.app, row, id)?;
+        let waker = Waker::new(&cx.app, &row, id)?;
         let latest = ledger(&cx.app, row.number)?.seq;
         let seq = since.unwrap_or(latest);
         if seq > latest {
@@ -129,7 +121,7 @@ impl JobSubscribe {
         let place = Place { app: Arc::clone(&cx.app), work, seq, choice, waker, ready };
         let events = unfold(place, |mut place| async { Some((place.next().await?, place)) });
         if !TRANSIENT.iter().any(|kind| is(kind)) {
-            return Ok(Items::notes(seq, events));
+            return Ok(while_good(&cx.app, &caller, Items::notes(seq, events)));
         }
         let told = move |live: Arc<Live>| {
             std::future::ready(match &*live {
@@ -138,9 +130,16 @@ impl JobSubscribe {
             })
         };
         let events = events.map(Some).chain(once(std::future::ready(None)));
-        let mixed = select(events, lines(live).filter_map(told).map(Some));
+        let said = lines(live).filter_map(told).map(Some);
+        // What a slice says comes before its result, but holds nothing up for long.
+        let turn = |turns: &mut u32| {
+            *turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(SAID_AT_ONCE) { PollNext::Left } else { PollNext::Right }
+        };
+        let mixed = select_with_strategy(events, said, turn);
         let mixed = mixed.take_while(|note| std::future::ready(note.is_some()));
-        Ok(Items::notes(seq, mixed.filter_map(std::future::ready)))
+        let items = Items::notes(seq, mixed.filter_map(std::future::ready));
+        Ok(while_good(&cx.app, &caller, items))
     }
 }
 
@@ -221,7 +220,8 @@ impl Subscription for JobsSubscribe {
         .errors(&[Code::Unauthenticated, Code::LimitReached, Code::StorageError]);
 
     async fn open(self, cx: Cx) -> Result<Items> {
-        let owner = identity(&cx, self.auth.as_deref()).await?.address;
+        let caller = identity(&cx, self.auth.as_deref()).await?;
+        let owner = caller.address;
         let filter = Filter {
             kinds: Some(Arc::from(["dcp.job".to_owned()])),
             subject: Some(work_subject(owner, None)),
@@ -238,6 +238,6 @@ impl Subscription for JobsSubscribe {
             })
         };
         items.notes = items.notes.filter_map(told).boxed();
-        while_key_counts(&cx, self.auth.as_deref(), owner, items)
+        Ok(while_good(&cx.app, &caller, items))
     }
 }

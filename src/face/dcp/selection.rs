@@ -15,7 +15,7 @@ const RANGES: usize = 100_000;
 /// # Errors
 /// 400 for a range that is none.
 pub(super) fn read(ranges: Option<&Value>, slice: Option<&Value>) -> Result<Option<Numbers>> {
-    if let Some(number) = whole("sliceNumber", slice, 1..=u64::MAX)? {
+    if let Some(number) = single(slice)? {
         return Ok(Some(Numbers::run(number, number)));
     }
     let texts: Vec<&str> = match ranges {
@@ -32,6 +32,17 @@ pub(super) fn read(ranges: Option<&Value>, slice: Option<&Value>) -> Result<Opti
     }
     let runs = texts.into_iter().map(run).collect::<Result<Vec<_>>>()?;
     Ok(Some(Numbers::union(runs)))
+}
+
+/// Reads one number; also as text one that is too large for any slice.
+fn single(slice: Option<&Value>) -> Result<Option<u64>> {
+    match slice {
+        Some(Value::String(text)) if !text.is_empty() => {
+            let wrong = |_| refuse(400, "sliceNumber: must be a whole number from 1 up");
+            number(text).map(Some).map_err(wrong)
+        }
+        slice => whole("sliceNumber", slice, 1..=u64::MAX),
+    }
 }
 
 /// Reads `5`, `3-7` or `7-3`.
@@ -75,6 +86,8 @@ mod tests {
         assert_eq!(read(Some(&json!([])), None).unwrap(), None);
         assert_eq!(read(Some(&json!("9")), Some(&json!(4))).unwrap(), Some(Numbers::run(4, 4)));
         assert_eq!(read(None, Some(&json!("4"))).unwrap(), Some(Numbers::run(4, 4)));
+        let beyond = Numbers::run(u64::MAX, u64::MAX);
+        assert_eq!(read(None, Some(&json!("99999999999999999999999"))).unwrap(), Some(beyond));
     }
 
     #[test]

@@ -308,6 +308,29 @@ async fn reports_that_got_lost_are_sent_again() {
 }
 
 #[tokio::test]
+async fn what_is_given_up_without_the_coordinator_knowing_is_told_by_attaching_anew() {
+    let fake = Fake::default();
+    let _running = start(&fake, 1, LONG);
+    fake.attached(1).await;
+    let refused = LinkError::Refused { code: Code::InvalidParams.number(), message: "no".into() };
+    fake.state.lock().answers.push_back(Err(refused));
+    fake.give("wait", &["a"]).await;
+    assert_eq!(fake.attached(2).await["in_hand"], json!([]));
+}
+
+#[tokio::test]
+async fn nothing_is_thrown_away_because_a_session_has_expired() {
+    let fake = Fake::default();
+    let _running = start(&fake, 1, LONG);
+    fake.attached(1).await;
+    let code = Code::Unauthenticated.number();
+    fake.state.lock().answers.push_back(Err(LinkError::Refused { code, message: "who?".into() }));
+    fake.give("go", &["a"]).await;
+    assert_eq!(fake.attached(2).await["in_hand"], json!(["a"]));
+    fake.reported("a", ReportStatus::Finished).await;
+}
+
+#[tokio::test]
 async fn a_stale_attempt_is_dropped() {
     let fake = Fake::default();
     let mut running = start(&fake, 1, LONG);

@@ -1,7 +1,7 @@
 """Calls a work function with each slice of a batch; one line of reports for each thing to say."""
 import ast, io, json, os, signal, sys, time, traceback
 
-TEXT, SAID, SAID_BYTES, PROGRESS_EVERY = 8192, 500, 128 << 10, 0.05
+TEXT, SAID, SAID_BYTES, PROGRESS_EVERY, PROGRESS_AT_ONCE = 8192, 500, 128 << 10, 0.05, 32
 
 out = os.dup(1)
 null = os.open(os.devnull, os.O_WRONLY)
@@ -111,8 +111,9 @@ def to_json(value):
 
 def progress(value=None):
     moment = time.monotonic()
-    if moment - now.progressed >= PROGRESS_EVERY:
-        now.progressed = moment
+    due = max(now.progressed, moment) + PROGRESS_EVERY
+    if due <= moment + PROGRESS_EVERY * PROGRESS_AT_ONCE:
+        now.progressed = due
         text = to_json(value)
         if len(text) <= SAID_BYTES:
             write('{"progress":{"number":%d,"progress":%s}}' % (now.number, text))

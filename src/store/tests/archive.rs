@@ -142,6 +142,9 @@ fn a_damaged_backup_is_refused_and_leaves_nothing_behind() {
     assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1);
     let used = dir.path().join("data");
     assert!(matches!(restore(&file, &used), Err(StoreError::NotEmpty(_))));
+    // The mark of a restore that was complete, which a crash has brought back.
+    std::fs::write(used.join("restoring"), "").unwrap();
+    assert!(matches!(restore(&file, &used), Err(StoreError::NotEmpty(_))));
     std::fs::remove_file(target.join("mine")).unwrap();
     restore(&file, &target).unwrap();
     assert_eq!(all(&open(&target)), all(&store));

@@ -224,13 +224,17 @@ impl Journal for Failing {
     }
 }
 
+/// A store whose appends fail while the switch is on.
+pub(crate) fn open_failing(dir: &Path, fails: Arc<AtomicBool>) -> Arc<Store> {
+    let wrap = |journal| -> Box<dyn Journal> { Box::new(Failing(journal, fails)) };
+    Arc::new(Store::open_with(&Options::new(dir), wrap).unwrap())
+}
+
 #[test]
 fn after_a_failed_append_every_batch_on_top_fails_and_nothing_remains_of_them() {
     let dir = TempDir::new().unwrap();
     let fails = Arc::new(AtomicBool::new(false));
-    let switch = Arc::clone(&fails);
-    let wrap = |journal| -> Box<dyn Journal> { Box::new(Failing(journal, switch)) };
-    let store = Store::open_with(&Options::new(dir.path()), wrap).unwrap();
+    let store = open_failing(dir.path(), Arc::clone(&fails));
     put(&store, 1, "before");
     fails.store(true, Ordering::SeqCst);
     let (sender, outcomes) = mpsc::channel();
@@ -329,6 +333,11 @@ async fn retention_by_number_and_age_is_exact() {
     store.core.log.expire(&*store.core.journal).unwrap();
     assert_eq!((store.oldest(), store.latest()), (26, 25));
     assert!(store.events(25, 9).unwrap().is_empty());
+    // The clock was wrong, and is right again.
+    store.core.log.tick(26);
+    put(&store, 26, "x");
+    store.core.log.expire(&*store.core.journal).unwrap();
+    assert_eq!((store.oldest(), store.latest()), (26, 26));
 }
 
 #[derive(Clone, Debug)]
@@ -397,4 +406,19 @@ proptest! {
         }
         prop_assert!(store.page(NUMBERS, &2_u32, None, 9).unwrap().is_empty());
     }
+}
+
+/// Brings everything to sled, so that reads depend on it.
+pub(crate) fn settle(store: &Store) {
+    while store.core.state.settle().unwrap() {}
+}
+
+/// Makes reads fail until [`reopen`].
+pub(crate) fn lose_disk(store: &Store) {
+    store.core.state.lose_for_test();
+}
+
+/// Ends what [`lose_disk`] began.
+pub(crate) fn reopen(store: &Store) {
+    super::apply::reopen(&store.core).unwrap();
 }

@@ -180,3 +180,40 @@ fn only_the_next_batch_is_taken() {
     assert!(matches!(journal.append(&gap), Err(StoreError::Superseded)));
     assert_eq!(numbers(&journal, 6).unwrap(), [7]);
 }
+
+#[test]
+fn a_file_that_lost_all_its_batches_is_reported_and_they_are_not_skipped() {
+    let dir = TempDir::new().unwrap();
+    let journal = Segments::open_with(dir.path(), Position::default(), 100).unwrap();
+    for number in 1..=3 {
+        journal.append(&[batch(number, number - 1, 1, &"x".repeat(100))]).unwrap();
+    }
+    drop(journal);
+    let second = dir.path().join("00000000000000000002.log");
+    OpenOptions::new().write(true).open(second).unwrap().set_len(32).unwrap();
+    let journal = Segments::open(dir.path(), Position::default()).unwrap();
+    for after in 0..=1 {
+        assert!(matches!(numbers(&journal, after), Err(StoreError::Damaged { .. })), "{after}");
+    }
+    assert_eq!(numbers(&journal, 2).unwrap(), [3]);
+}
+
+#[test]
+fn what_follows_a_file_that_could_not_be_begun_is_not_lost_with_it() {
+    let dir = TempDir::new().unwrap();
+    let journal = Segments::open_with(dir.path(), Position::default(), 300).unwrap();
+    journal.append(&[batch(1, 0, 1, "one")]).unwrap();
+    // A directory of the name of the next file: it can neither be begun nor be removed.
+    let next = dir.path().join("00000000000000000002.log");
+    std::fs::create_dir(&next).unwrap();
+    let large = batch(2, 1, 1, &"x".repeat(300));
+    assert!(matches!(journal.append(&[large]), Err(StoreError::Io { .. })));
+    // Smaller, it would go into the file before.
+    let small = || batch(2, 1, 1, "two");
+    assert!(matches!(journal.append(&[small()]), Err(StoreError::Io { .. })));
+    std::fs::remove_dir(&next).unwrap();
+    journal.append(&[small()]).unwrap();
+    drop(journal);
+    let journal = Segments::open(dir.path(), Position::default()).unwrap();
+    assert_eq!(numbers(&journal, 0).unwrap(), [1, 2]);
+}

@@ -14,7 +14,7 @@ use super::super::trim;
 use super::realm::{Course, Saved};
 use super::source;
 use super::teller::Teller;
-use crate::model::slices::SliceBatch;
+use crate::model::slices::{Slice, SliceBatch};
 
 /// Stack that JavaScript may take, bytes.
 const STACK: usize = 4 << 20;
@@ -138,25 +138,40 @@ impl Interpreter {
         let same = |warm: &Warm| warm.function == source && warm.public == batch.public.get();
         let mut place = self.warm.take().filter(same).map(|warm| warm.place);
         let worth_it = place.is_some() || batch.slices.len() >= WORTH_SHARING;
-        let course = Course {
+        let alike = !source::may_name_hidden(batch.args.get());
+        let shared = Course {
             batch,
             source,
-            may_share: worth_it && source::may_share(source),
+            may_share: worth_it && alike && source::may_share(source),
             may_assign: source::may_assign(source),
             cautious,
             bounds: self.bounds,
             teller: &self.teller,
             funnel: &self.funnel,
         };
+        let alone = Course { may_share: false, ..shared };
         let mut slices = batch.slices.iter().peekable();
         let mut engine = None;
-        while slices.peek().is_some() && !self.stop.load(Ordering::Relaxed) {
-            let mut there = match place.take() {
+        while let Some(slice) = slices.peek()
+            && !self.stop.load(Ordering::Relaxed)
+        {
+            let shares =
+                |slice: &Slice| !shared.may_share || !source::may_name_hidden(slice.datum.get());
+            let with_others = shares(slice);
+            let kept = if with_others { place.take() } else { None };
+            let mut there = match kept {
                 Some(there) => there,
                 None => self.place(engine.take())?,
             };
             let (kit, watch) = (&mut there.kit, &there.engine.watch);
-            let scope = there.context.with(|ctx| course.follow(&ctx, watch, kit, &mut slices));
+            let scope = there.context.with(|ctx| {
+                if with_others {
+                    let mut run = std::iter::from_fn(|| slices.next_if(|slice| shares(slice)));
+                    shared.follow(&ctx, watch, kit, &mut run)
+                } else {
+                    alone.follow(&ctx, watch, kit, &mut slices)
+                }
+            });
             match scope {
                 Scope::Clean => place = Some(there),
                 Scope::Used if !there.engine.runtime.is_job_pending() => {

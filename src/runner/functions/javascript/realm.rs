@@ -28,6 +28,7 @@ const PRELUDE: &str = include_str!("prelude.js");
 const SHARE: &str = include_str!("share.js");
 
 /// One batch on its way.
+#[derive(Clone, Copy)]
 pub(super) struct Course<'a> {
     pub(super) batch: &'a SliceBatch,
     pub(super) source: &'a str,

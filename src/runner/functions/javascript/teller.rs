@@ -15,8 +15,10 @@ use crate::runner::logs::head;
 const SAID: u32 = 500;
 /// Their bytes.
 const SAID_BYTES: usize = 128 << 10;
-/// Between two reports of progress, whatever the slice.
+/// Between two reports of progress, whatever the slice, once there were many at once.
 const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+/// Reports of progress at once: each of a few slices is heard, but not each of a million.
+const PROGRESS_AT_ONCE: u32 = 32;
 
 /// Passes on what the slice under way says.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(super) struct Teller {
     said: Cell<u32>,
     bytes: Cell<usize>,
     left_out: Cell<u32>,
+    /// When there could be as many at once again.
     progressed: Cell<Option<Instant>>,
     rejected: RefCell<Option<String>>,
 }
@@ -72,10 +75,11 @@ impl Teller {
         match kind {
             "progress" => {
                 let now = Instant::now();
-                if self.progressed.get().is_some_and(|last| now < last + PROGRESS_EVERY) {
+                let next = self.progressed.get().map_or(now, |due| due.max(now)) + PROGRESS_EVERY;
+                if next > now + PROGRESS_EVERY * PROGRESS_AT_ONCE {
                     return;
                 }
-                self.progressed.set(Some(now));
+                self.progressed.set(Some(next));
                 if first.len() <= SAID_BYTES
                     && let Ok(progress) = RawValue::from_string(first)
                 {
