@@ -9,8 +9,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::calls::{Core, refused, with};
-use crate::fake_runner::{FakeRunner, Line, attempt_states, flow_is, job, load_job, submit};
+use crate::calls::{refused, with};
+use crate::fake_runner::{FakeRunner, Line, job, job_key, submission};
+use crate::recovery::{Process, begin};
 use crate::server::TestServer;
 use crate::slice_runner::{ACCOUNT, OURS, line};
 
@@ -18,26 +19,29 @@ const MIB: usize = 1 << 20;
 
 #[tokio::test]
 async fn nobody_gets_work_by_guessing_its_name() {
-    let server = Core::start().await;
-    let osis = json!({ "script_types": ["Osis"] });
-    let mut rhai = FakeRunner::attach_with(&server, 5, osis.clone()).await;
+    // Only after a restart is a runner believed at all.
+    let (dir, mut server) = begin(30).await;
     let python = with(&job(1, &[]), "script_type", json!("Python"));
-    submit(&server, 7, &[python]).await;
+    let mut line = server.line().await;
+    line.ask("flow.submit", submission(7, &[python])).await.unwrap();
+    server.kill();
+    let server = Process::start(dir.path(), 30).await;
     // The first attempt of the job, which nobody has.
     let guessed = "1-42-1-1-00000000";
+    let hello = json!({ "script_types": ["Osis"], "in_hand": [guessed] });
+    let mut rhai = FakeRunner::attach_at(server.ws, 5, hello).await;
+    assert_eq!(rhai.cancelled().await.0, json!([guessed]));
     for status in ["Acknowledged", "Finished", "Error"] {
         rhai.report_stale(json!({ "token": guessed, "status": status })).await;
     }
-    drop(rhai);
-    let hello = with(&osis, "in_hand", json!([guessed]));
-    let mut rhai = FakeRunner::attach_at(server.at.ws, 5, hello).await;
-    assert_eq!(rhai.cancelled().await.0, json!([guessed]));
-    assert_eq!(load_job(&server, 1).await["status"], "Dispatched");
-    assert_eq!(attempt_states(&server, 1).await, Vec::<String>::new());
-    let both = json!({ "slots": 1 });
-    let mut able = FakeRunner::attach_with(&server, 6, both).await;
+    // One that is not attached.
+    rhai.id = 6;
+    rhai.report_stale(json!({ "token": guessed, "status": "Finished" })).await;
+    let mut line = server.line().await;
+    let stands = line.ask("job.load", job_key(1)).await.unwrap();
+    assert_eq!(stands["status"], "Dispatched");
+    let mut able = FakeRunner::attach_at(server.ws, 6, json!({ "slots": 1 })).await;
     assert_eq!(able.work().await, 1);
-    flow_is(&server, 7, "Finished").await;
 }
 
 #[tokio::test]
