@@ -39,7 +39,7 @@ pub use visitor::{Seen, Visitor};
 
 use crate::app::Caller;
 use crate::config::Config;
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, neighbourhood};
 use crate::store::Store;
 use crate::{Error, Result};
 
@@ -60,6 +60,7 @@ pub struct Keeper {
     /// Those who were refused.
     pub refusals: Refusals,
     failures: Limiter<IpAddr>,
+    guesses: Limiter<IpAddr>,
 }
 
 impl Keeper {
@@ -74,6 +75,7 @@ impl Keeper {
             challenges: Challenges::new()?,
             refusals: Refusals::default(),
             failures: Limiter::new(FAILURES.0, FAILURES.1),
+            guesses: Limiter::new(FAILURES.0, FAILURES.1),
         })
     }
 
@@ -84,8 +86,29 @@ impl Keeper {
     pub fn failed(&self, from: Option<IpAddr>) -> Result<()> {
         let Some(from) = from else { return Ok(()) };
         let (what, limit) = ("wrong credentials per second", FAILURES.0.get());
-        let taken = self.failures.check(&from.to_canonical());
+        let taken = self.failures.check(&neighbourhood(from));
         taken.map_err(|wait| Error::TooOften { what, limit, wait })
+    }
+}
+
+impl Keeper {
+    /// Whether an address may try a secret that people choose, and that could be guessed.
+    ///
+    /// # Errors
+    /// [`Error::TooOften`] when it was wrong too often of late: then right ones are not looked at.
+    pub fn may_guess(&self, from: Option<IpAddr>) -> Result<()> {
+        let Some(from) = from else { return Ok(()) };
+        let (what, limit) = ("wrong secrets per second", FAILURES.0.get());
+        let left = self.guesses.peek(&neighbourhood(from));
+        left.map_err(|wait| Error::TooOften { what, limit, wait })
+    }
+
+    /// Takes note of such a secret that was wrong.
+    pub fn guessed_wrong(&self, from: Option<IpAddr>) {
+        if let Some(from) = from {
+            // Whoever has no turn left was let in beside others who were wrong at the same time.
+            let _ = self.guesses.check(&neighbourhood(from));
+        }
     }
 }
 

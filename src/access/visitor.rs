@@ -19,7 +19,7 @@ pub struct Visitor {
     credentials: Option<Credentials>,
     /// Whether signing in lasts: a connection and not a request.
     lasting: bool,
-    /// A page of another site sends the requests of whoever sits at the address.
+    /// A page of another site, or a proxy, sends what whoever sits at the address did not.
     elsewhere: bool,
     signed_in: RwLock<Option<Arc<Grant>>>,
 }
@@ -78,7 +78,7 @@ impl Visitor {
         self
     }
 
-    /// The address proves nothing: a page of another site has him send it.
+    /// The address proves nothing: a page of another site has him send it, or he passes it on.
     #[must_use]
     pub fn from_elsewhere(mut self) -> Self {
         self.elsewhere = true;

@@ -81,6 +81,8 @@ pub struct Config {
     pub strict_accounts: bool,
     /// Largest request body or WebSocket message, bytes.
     pub max_body_bytes: u32,
+    /// Bytes of requests and messages above 64 KiB that are held at once, all together.
+    pub max_buffered_bytes: u64,
     /// Calls in one batch.
     pub max_batch: u32,
     /// Open connections on both ports together.
@@ -133,6 +135,7 @@ impl Default for Config {
             slice_timeout: Duration::from_secs(30),
             strict_accounts: false,
             max_body_bytes: 10 << 20,
+            max_buffered_bytes: 512 << 20,
             max_batch: 1_000,
             max_connections: 2_000,
             max_subscriptions: 1_024,

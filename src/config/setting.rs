@@ -329,6 +329,15 @@ const CORE: &[Setting] = &[
         show: |config| config.max_body_bytes.to_string(),
     },
     Setting {
+        key: "max_buffered",
+        kind: Kind::Bytes,
+        doc: "Bytes of bodies and messages above 64 KiB that are held at once, all together",
+        read: |config, text| {
+            bytes(text, 1 << 20..=1 << 50).map(|most| config.max_buffered_bytes = most)
+        },
+        show: |config| config.max_buffered_bytes.to_string(),
+    },
+    Setting {
         key: "max_batch",
         kind: Kind::Count,
         doc: "Calls in one batch",

@@ -1,6 +1,5 @@
 //! Reads params, and says in the caller's terms why they do not fit.
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
@@ -18,11 +17,6 @@ pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
             Ok(_) => Error::params("", "one JSON object"),
         }
     })
-}
-
-/// The same for types that borrow from the text; without the path.
-pub(super) fn parse_borrowed<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T> {
-    serde_json::from_str(text).map_err(|err| worded(&err))
 }
 
 /// A reader's own words in the caller's terms.

@@ -3,6 +3,7 @@
 
 mod access;
 mod codegen;
+mod elements;
 mod entry;
 mod feed;
 mod member;
@@ -18,6 +19,7 @@ use std::future::Future;
 
 pub use access::Access;
 pub use codegen::{codegen_document, codegen_name};
+pub(crate) use elements::first_elements;
 pub use entry::{Def, Entry, Json, Run};
 pub(crate) use feed::LastWords;
 pub use feed::{Items, Note, feed};

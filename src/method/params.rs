@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::elements::first_elements;
 use super::member::KeyIs;
 use super::{Def, misfit};
 use crate::{Error, Result};
@@ -80,12 +81,15 @@ impl Shape {
             None => Ok("{}".into()),
             Some(b'{') => Ok(self.unwrapped(text).into()),
             Some(b'[') => {
-                let items: Vec<&RawValue> = misfit::parse_borrowed(text)?;
-                match *items {
+                let most = self.fields.len();
+                let items = first_elements(text, most.max(1));
+                let items = items.map_err(|err| misfit::worded(&err))?;
+                let too_many = || Error::params("", format!("at most {most} values"));
+                match *items.ok_or_else(too_many)? {
                     [only] if self.stands_for_all(only.get()) => {
                         Ok(self.unwrapped(only.get()).into())
                     }
-                    _ => self.by_position(&items),
+                    ref items => self.by_position(items),
                 }
             }
             Some(_) if text == "null" => Ok("{}".into()),

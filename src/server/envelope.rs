@@ -13,6 +13,7 @@ use serde_json::value::RawValue;
 
 use crate::Code;
 use crate::error::bare;
+use crate::method::first_elements;
 
 /// The method that answers with the error in its params; nobody can guess its name.
 pub(super) static REFUSED: LazyLock<String> = LazyLock::new(|| {
@@ -132,12 +133,13 @@ fn is_string(text: &str) -> bool {
 
 /// The entries of a batch, unread.
 fn entries(text: &str, most: u32) -> Result<Vec<&RawValue>, Malformed<'static>> {
-    let entries: Vec<&RawValue> = serde_json::from_str(text)
+    let room = usize::try_from(most).unwrap_or(usize::MAX);
+    let entries = first_elements(text, room)
         .map_err(|err| Malformed::new(Code::ParseError, err.to_string()))?;
-    if entries.is_empty() {
+    if entries.as_ref().is_some_and(Vec::is_empty) {
         return Err(Malformed::new(Code::InvalidRequest, "the batch is empty"));
     }
-    if u32::try_from(entries.len()).is_ok_and(|count| count <= most) {
+    if let Some(entries) = entries {
         return Ok(entries);
     }
     let what = "calls in one batch".to_owned();

@@ -62,6 +62,17 @@ impl Frames {
         }
     }
 
+    /// Bytes held of a message that has not ended.
+    pub(super) const fn held(&self) -> usize {
+        self.message.len()
+    }
+
+    /// Throws away the message that has begun, and what is still to come of it.
+    pub(super) fn give_up(&mut self) {
+        self.too_large = self.begun;
+        self.message = Vec::new();
+    }
+
     /// Takes bytes off `input` up to the end of the next piece, or all of them.
     ///
     /// # Errors

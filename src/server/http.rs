@@ -11,11 +11,12 @@ use hyper::header::{
 };
 use hyper::{Method, Request, Response, StatusCode};
 use jsonrpsee::types::ErrorObjectOwned;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
 use super::envelope::failure;
 use super::link::{Link, Port};
+use super::room::Held;
 use super::rules::Unanswered;
 use super::sse::Events;
 use super::{cors, envelope, pages, rest, upgrade};
@@ -34,6 +35,10 @@ fn whole(body: impl Into<Bytes>) -> Body {
 
 /// How long a body may make no progress.
 const BODY_STALL: Duration = Duration::from_secs(30);
+/// How long it may take whatever its size, and then the slowest that it may come, bytes in a
+/// millisecond: nobody keeps room by sending a byte now and then.
+const BODY_GRACE: Duration = Duration::from_secs(60);
+const SLOWEST: u64 = 16;
 /// How long, and how much of, a body that is too large is read before it is refused: a peer that
 /// is still writing would otherwise lose the answer.
 const DISCARD: (Duration, usize) = (Duration::from_secs(5), 64 << 20);
@@ -83,7 +88,9 @@ async fn call(link: &Arc<Link>, request: Request<Incoming>) -> Answer {
     }
     let sizes = &link.shared.sizes;
     let what = "bytes in a request";
-    let body = match read(request.into_body(), sizes.largest()).await {
+    // Given back with the answer: as long as that, parts of the body are needed.
+    let mut held = link.shared.room.begin();
+    let body = match read(request.into_body(), sizes.largest(), &mut held).await {
         Ok(body) if sizes.admit(&body) => Ok(body),
         Ok(_) | Err(Error::Limit { .. }) => Err(sizes.refusal(what)),
         Err(err) => Err(err),
@@ -135,8 +142,9 @@ fn is_of_type(value: Option<&HeaderValue>, wanted: &str) -> bool {
 /// Reads a whole body within the limits of size and time.
 ///
 /// # Errors
-/// [`Error::Limit`] when it is too large, [`Error::Params`] when it breaks off.
-pub(super) async fn read(mut body: Incoming, limit: u32) -> Result<Bytes, Error> {
+/// [`Error::Limit`] when it is too large, [`Error::Params`] when it breaks off or comes too slowly,
+/// [`Error::Unavailable`] when there is no room for it among all the others.
+pub(super) async fn read(mut body: Incoming, limit: u32, held: &mut Held) -> Result<Bytes, Error> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let too_large = || Error::Limit { what: "bytes in a request".to_owned(), limit: limit.into() };
     let declared = body.size_hint().lower();
@@ -146,26 +154,42 @@ pub(super) async fn read(mut body: Incoming, limit: u32) -> Result<Bytes, Error>
     }
     let mut first: Option<Bytes> = None;
     let mut whole: Vec<u8> = Vec::new();
+    let begun = Instant::now();
     loop {
-        let frame = match timeout(BODY_STALL, body.frame()).await {
+        let so_far = whole.len() + first.as_ref().map_or(0, Bytes::len);
+        let until = begun
+            + BODY_GRACE
+            + Duration::from_millis(u64::try_from(so_far).unwrap_or(u64::MAX) / SLOWEST);
+        let until = until.min(Instant::now() + BODY_STALL);
+        let frame = match timeout_at(until, body.frame()).await {
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(err))) => {
                 return Err(Error::params("", format!("the body broke off: {err}")));
             }
             Ok(None) => break,
-            Err(_) => return Err(Error::params("", "the body stopped coming")),
+            Err(_) => {
+                return Err(Error::params("", "the body stopped coming, or comes too slowly"));
+            }
         };
         let Ok(data) = frame.into_data() else { continue };
-        if whole.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > most {
+        let by_now = so_far.saturating_add(data.len());
+        if by_now > most {
             discard(body).await;
             return Err(too_large());
+        }
+        if !held.grow(by_now) {
+            // What has come makes room for the others before the rest of it is waited for.
+            drop((first, whole, data));
+            discard(body).await;
+            return Err(Error::Unavailable("too much is being sent at once; try again"));
         }
         // Nearly every body is one piece, which is then used as it is.
         match first.take() {
             None if whole.is_empty() => first = Some(data),
             None => whole.extend_from_slice(&data),
             Some(piece) => {
-                whole.reserve(usize::try_from(declared).unwrap_or(0).min(most));
+                // As much as has come, and not as much as is announced.
+                whole.reserve(usize::try_from(declared).unwrap_or(0).min(by_now.max(1 << 20)));
                 whole.extend_from_slice(&piece);
                 whole.extend_from_slice(&data);
             }

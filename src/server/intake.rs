@@ -12,6 +12,8 @@ use tokio::io::ReadBuf;
 use super::envelope;
 use super::frames::{self, Frames, Piece};
 use super::link::Link;
+use super::room::Held;
+use crate::Error;
 
 /// Bytes made ready at once.
 const READY: usize = 8 << 10;
@@ -21,6 +23,10 @@ const PONG: u8 = 10;
 #[derive(Debug)]
 pub(super) struct Intake {
     frames: Frames,
+    /// For the message that is being read.
+    held: Held,
+    /// There was no room for it.
+    crowded: bool,
     /// Read and not looked at, from `taken` on.
     input: Vec<u8>,
     taken: usize,
@@ -34,6 +40,8 @@ impl Intake {
         let limit = link.shared.sizes.largest();
         Self {
             frames: Frames::new(usize::try_from(limit).unwrap_or(usize::MAX)),
+            held: link.shared.room.begin(),
+            crowded: false,
             input: Vec::new(),
             taken: 0,
             ready: Vec::new(),
@@ -68,6 +76,11 @@ impl Intake {
             if rest.is_empty() {
                 break;
             }
+            if !self.held.grow(self.frames.held().saturating_add(rest.len())) {
+                self.frames.give_up();
+                self.held = link.shared.room.begin();
+                self.crowded = true;
+            }
             let piece = self.frames.next(&mut rest);
             self.taken = self.input.len() - rest.len();
             if let Some(piece) = piece? {
@@ -93,12 +106,18 @@ impl Intake {
             Piece::Message(message) if link.shared.sizes.admit(message) => {
                 envelope::admitted(message, config.max_batch)
             }
+            Piece::TooLarge if self.crowded => {
+                let error = Error::Unavailable("too much is being sent at once; try again");
+                envelope::refusal("null", &error.into()).into_bytes().into()
+            }
             Piece::Message(_) | Piece::TooLarge => {
                 let error = link.shared.sizes.refusal("bytes in a message");
                 envelope::refusal("null", &error.into()).into_bytes().into()
             }
         };
         link.flow.begin();
+        self.crowded = false;
+        link.flow.keep(std::mem::replace(&mut self.held, link.shared.room.begin()));
         frames::put_text(&mut self.ready, &message);
     }
 

@@ -2,18 +2,23 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use futures_util::task::AtomicWaker;
 use hyper::HeaderMap;
 use jsonrpsee::server::Extensions;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, mpsc, watch};
 
 use super::rate::Place;
+use super::room::Held;
 use super::{Shared, guard, identity};
 use crate::access::{Seen, Visitor};
 use crate::app::{Caller, Cx};
 use crate::{Error, Result};
+
+/// Bytes of large messages of one connection that are being answered, from which on it has to wait.
+const HOLDING: usize = 64 << 20;
 
 /// Which of the two ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +62,8 @@ impl Link {
         let app = &self.shared.app;
         let visitor = identity::of(headers, self.peer, &app.keeper, (app.now)());
         let visitor = if self.port == Port::Ws { visitor.lasting() } else { visitor };
-        Arc::new(if guard::is_foreign(marks) { visitor.from_elsewhere() } else { visitor })
+        let elsewhere = guard::is_foreign(marks) || guard::is_passed_on(headers);
+        Arc::new(if elsewhere { visitor.from_elsewhere() } else { visitor })
     }
 
     /// What a call of that visitor by this connection sees.
@@ -109,6 +115,10 @@ pub(super) struct Flow {
     busy: AtomicU32,
     /// The socket takes nothing at the moment.
     blocked: AtomicBool,
+    /// Room that these messages take, as long as any of them is being answered.
+    held: Mutex<Vec<Held>>,
+    /// How much that is, bytes.
+    holding: AtomicUsize,
     /// Bytes that the socket has taken.
     written: AtomicU64,
     /// Who waits for all that to get better.
@@ -129,18 +139,36 @@ impl Flow {
         self.busy.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// Keeps the room of a message that has begun until all have been answered: which of them a
+    /// call is of is not known any more.
+    pub(super) fn keep(&self, held: Held) {
+        if held.bytes() > 0 {
+            let mut all = self.held.lock();
+            self.holding.fetch_add(held.bytes(), Ordering::AcqRel);
+            all.push(held);
+        }
+    }
+
     /// One has been answered.
     fn end(&self) {
         let less = |busy: u32| busy.checked_sub(1);
         // What came with the handshake was never counted.
-        let _ = self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        let before = self.busy.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+        if before == Ok(1) && self.holding.load(Ordering::Acquire) > 0 {
+            let mut all = self.held.lock();
+            self.holding.store(0, Ordering::Release);
+            all.clear();
+        }
         self.reader.wake();
     }
 
     /// Whether nothing more should be read, for now; wakes `waker` when that may have changed.
     pub(super) fn is_full(&self, most: u32, waker: &std::task::Waker) -> bool {
-        let full =
-            || self.busy.load(Ordering::Acquire) >= most || self.blocked.load(Ordering::Acquire);
+        let full = || {
+            self.busy.load(Ordering::Acquire) >= most
+                || self.blocked.load(Ordering::Acquire)
+                || self.holding.load(Ordering::Acquire) >= HOLDING
+        };
         full() && {
             self.reader.register(waker);
             full()

@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 
 use super::http::{self, Answer};
 use super::link::Link;
+use super::room::Held;
 use super::route::{Found, Tree};
 use super::sse;
 use crate::app::Cx;
@@ -116,7 +117,8 @@ pub(super) async fn answer(link: &Arc<Link>, request: Request<Incoming>) -> Answ
             })
         });
     }
-    let answer = match take(link, &parts, body, style).await {
+    let mut held = link.shared.room.begin();
+    let answer = match take(link, &parts, body, style, &mut held).await {
         Ok(body) => {
             let request = RestRequest {
                 path: parts.uri.path(),
@@ -198,6 +200,7 @@ async fn take(
     parts: &Parts,
     body: Incoming,
     style: &RestStyle,
+    held: &mut Held,
 ) -> Result<Bytes, Untaken> {
     let bodiless = hyper::body::Body::is_end_stream(&body);
     if !bodiless && !style.any_media_type && !http::is_json(parts.headers.get(CONTENT_TYPE)) {
@@ -205,7 +208,7 @@ async fn take(
         return Err(Untaken::MediaType);
     }
     let limit = (style.max_body_bytes)(&link.shared.app.config);
-    http::read(body, limit).await.map_err(|err| match err {
+    http::read(body, limit, held).await.map_err(|err| match err {
         Error::Limit { .. } => Untaken::TooLarge(limit),
         err => Untaken::Error(err),
     })

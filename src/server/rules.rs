@@ -109,6 +109,8 @@ where
             let app = &link.shared.app;
             let seen = visitor.seen(&app.keeper, (app.now)());
             link.take_turn(seen.caller)?;
+            let bytes = request.params.as_deref().map_or(0, |params| params.get().len());
+            link.shared.sizes.check_params(&request.method, bytes)?;
             // The call is his whose turn it was.
             request.extensions.insert(seen);
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::batch::{Batch, Position, take_bytes, take_u64};
@@ -56,7 +57,8 @@ impl Writer {
         let part = PathBuf::from(name);
         let create = || {
             fs::create_dir_all(folder(path))?;
-            File::create(&part)
+            // Like the data directory, it is for its owner only.
+            File::options().create(true).write(true).truncate(true).mode(0o600).open(&part)
         };
         let file = create().map_err(StoreError::io("creating the backup"))?;
         let mut writer = Self {

@@ -1,13 +1,16 @@
 //! One process per data directory.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use super::StoreError;
 
 /// Takes the data directory for this process, for as long as the file lives; creates it if need be.
 pub(super) fn take(dir: &Path) -> Result<File, StoreError> {
-    fs::create_dir_all(dir).map_err(StoreError::io("creating the data directory"))?;
+    // Everybody's jobs and results are in it: other users of this machine have no business there.
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(StoreError::io("creating the data directory"))?;
     let file = File::options().create(true).write(true).truncate(false).open(dir.join("lock"));
     let file = file.map_err(StoreError::io("opening the lock file"))?;
     match file.try_lock() {

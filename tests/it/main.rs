@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "clippy sees helpers outside #[test] as shipped code")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod abuse;
 mod access;
 mod access_cli;
 mod access_table;

@@ -93,7 +93,7 @@ impl Drop for Process {
 }
 
 /// A directory with context 1 and runners 5 and 6, and its coordinator.
-async fn begin(runner_grace: u32) -> (TempDir, Process) {
+pub async fn begin(runner_grace: u32) -> (TempDir, Process) {
     let dir = tempfile::tempdir().unwrap();
     let process = Process::start(dir.path(), runner_grace).await;
     let mut line = process.line().await;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aside::computed_aside;
 use crate::access::{JoinProof, Secret};
-use crate::app::App;
+use crate::app::Cx;
 use crate::model::demand::PUBLIC;
 use crate::store::{COMPUTE_GROUPS, ComputeGroupRow};
 use crate::{Error, Result};
@@ -47,10 +47,7 @@ pub(in crate::face) enum NotJoined {
 }
 
 /// The numbers of these groups, ascending, each once.
-pub(in crate::face) async fn join(
-    app: &Arc<App>,
-    groups: Vec<JoinGroup>,
-) -> Result<Vec<u32>, NotJoined> {
+pub(in crate::face) async fn join(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>, NotJoined> {
     let mut numbers = Vec::with_capacity(groups.len());
     let mut proofs = Vec::new();
     for JoinGroup { join_key, join_secret } in groups {
@@ -65,7 +62,7 @@ pub(in crate::face) async fn join(
         if join_key.contains('\0') {
             return Err(NotJoined::Unknown(join_key));
         }
-        let row = app.store.get(COMPUTE_GROUPS, &join_key);
+        let row = cx.app.store.get(COMPUTE_GROUPS, &join_key);
         let row = row.map_err(|err| NotJoined::Failed(err.into()))?;
         let ComputeGroupRow { number, salt, derived, .. } =
             row.ok_or(NotJoined::Unknown(join_key))?;
@@ -73,7 +70,16 @@ pub(in crate::face) async fn join(
         proofs.push((JoinProof { salt, derived }, Secret::new(join_secret)));
     }
     if !proofs.is_empty() {
-        let fit = move || Ok(proofs.iter().all(|(proof, secret)| proof.fits(secret)));
+        // As few at once as this runs, and no more, are let in beside a wrong one.
+        let (app, from) = (Arc::clone(&cx.app), cx.visitor.from());
+        let fit = move || {
+            app.keeper.may_guess(from)?;
+            let fit = proofs.iter().all(|(proof, secret)| proof.fits(secret));
+            if !fit {
+                app.keeper.guessed_wrong(from);
+            }
+            Ok(fit)
+        };
         if !computed_aside(fit).await.map_err(NotJoined::Failed)? {
             return Err(NotJoined::Wrong);
         }

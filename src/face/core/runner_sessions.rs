@@ -130,7 +130,7 @@ async fn offer(
         return Err(Error::params("groups", "only for runners of compute groups"));
     }
     bounds::count("groups", groups.len(), MOST_JOINED)?;
-    let joined = compute_group::join(&cx.app, groups).await.map_err(|err| match err {
+    let joined = compute_group::join(cx, groups).await.map_err(|err| match err {
         NotJoined::Unknown(key) => Error::params("groups", format!("there is no group `{key}`")),
         NotJoined::Wrong => Error::Forbidden("the joinSecret of the compute group"),
         NotJoined::Failed(err) => err,

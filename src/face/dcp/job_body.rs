@@ -1,6 +1,7 @@
 //! The body of a deploy: read leniently, and everything that is wrong with it said at once.
 
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -22,6 +23,7 @@ const NAME: &str = "Ad-hoc job";
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Body<'b> {
+    #[serde(deserialize_with = "few")]
     work: Option<Value>,
     #[serde(borrow)]
     slices: Option<&'b RawValue>,
@@ -29,17 +31,37 @@ pub(super) struct Body<'b> {
     args: Option<&'b RawValue>,
     #[serde(borrow)]
     arguments: Option<&'b RawValue>,
+    #[serde(deserialize_with = "few")]
     pub(super) account: Option<Value>,
     #[serde(rename = "computeGroups")]
+    #[serde(deserialize_with = "few")]
     compute_groups: Option<Value>,
     #[serde(rename = "slicePaymentOffer")]
+    #[serde(deserialize_with = "few")]
     offer: Option<Value>,
+    #[serde(deserialize_with = "few")]
     requirements: Option<Value>,
+    #[serde(deserialize_with = "few")]
     packages: Option<Value>,
+    #[serde(deserialize_with = "few")]
     requires: Option<Value>,
+    #[serde(deserialize_with = "few")]
     public: Option<Value>,
     #[serde(rename = "webHookUrls")]
+    #[serde(deserialize_with = "few")]
     web_hooks: Option<Value>,
+}
+
+/// The longest member that becomes a tree, bytes: a tree may take fifty times as many.
+const TREE: usize = 1 << 20;
+
+/// A member that is not large.
+fn few<'de, D: Deserializer<'de>>(reader: D) -> std::result::Result<Option<Value>, D::Error> {
+    let Some(text) = Option::<&RawValue>::deserialize(reader)? else { return Ok(None) };
+    if text.get().len() > TREE {
+        return Err(D::Error::custom(format_args!("larger than {TREE} bytes")));
+    }
+    serde_json::from_str(text.get()).map(Some).map_err(D::Error::custom)
 }
 
 /// A job as it is to be deployed.

@@ -14,7 +14,7 @@ use super::identity::identity;
 use super::job_body::{self, MARKET, Order, Problems};
 use super::refuse;
 use super::secret::Secret;
-use super::style::STYLE;
+use super::style::LARGE;
 use crate::app::Cx;
 use crate::config::Compute;
 use crate::engine::{self, Turn};
@@ -43,7 +43,7 @@ pub struct Deploy {
     pub work: Option<Box<RawValue>>,
     /// The payment account.
     #[schemars(with = "AccountParam")]
-    pub account: Option<Value>,
+    pub account: Option<Box<RawValue>>,
     /// The first slices: an array of any JSON; or `{"remoteDataSet": [url, …]}`, where each is
     /// fetched when it is to be worked on, from origins that the server allows.
     #[serde(default)]
@@ -59,25 +59,32 @@ pub struct Deploy {
     pub arguments: Option<Box<RawValue>>,
     /// Compute groups whose runners may serve it; the public one when left out.
     #[serde(default, rename = "computeGroups")]
-    pub compute_groups: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub compute_groups: Option<Box<RawValue>>,
     /// `MARKET_VALUE`, or a decimal number from 0 up; recorded.
     #[serde(default, rename = "slicePaymentOffer")]
-    pub slice_payment_offer: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub slice_payment_offer: Option<Box<RawValue>>,
     /// Demands on runners, nested booleans: only runners that have all that is `true` serve it.
     #[serde(default)]
-    pub requirements: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub requirements: Option<Box<RawValue>>,
     /// Modules that the function needs; recorded.
     #[serde(default)]
-    pub packages: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub packages: Option<Box<RawValue>>,
     /// The same.
     #[serde(default)]
-    pub requires: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub requires: Option<Box<RawValue>>,
     /// Its `name`, `description` and `link` in listings.
     #[serde(alias = "public_", default)]
-    pub public: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub public: Option<Box<RawValue>>,
     /// Where each result is to be sent: URLs of origins that the server allows.
     #[serde(default, rename = "webHookUrls")]
-    pub web_hook_urls: Option<Value>,
+    #[schemars(with = "Option<Value>")]
+    pub web_hook_urls: Option<Box<RawValue>>,
     /// Credentials, where they are not in the `Authorization` header: its text.
     #[serde(default, skip_serializing)]
     pub auth: Option<Secret>,
@@ -127,7 +134,7 @@ impl Method for Deploy {
     const SPEC: Spec = Spec::new("dcp.job.deploy", Access::Anyone)
         .rest(Verb::Post, "/api/v0/job", 201)
         .also(&["/api/job"])
-        .style(&STYLE)
+        .style(&LARGE)
         .errors(&[
             Code::Unauthenticated,
             Code::Forbidden,
@@ -189,20 +196,19 @@ impl Method for Deploy {
 /// Reads the body, or the params as if they were one.
 fn read(params: &Deploy, allowed: &Compute) -> Result<(Option<Order>, Problems)> {
     let mut problems = Problems::default();
-    let order = match &params.body {
-        Some(body) => {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| refuse(400, "the body must be a JSON object in UTF-8"))?;
-            job_body::read(text, allowed, &mut problems)?
-        }
+    let written;
+    let text = match &params.body {
+        Some(body) => std::str::from_utf8(body)
+            .map_err(|_| refuse(400, "the body must be a JSON object in UTF-8"))?,
         None => {
-            let text = serde_json::to_string(params).map_err(|err| Error::Bug(err.to_string()))?;
-            job_body::read(&text, allowed, &mut problems)?
+            written = serde_json::to_string(params).map_err(|err| Error::Bug(err.to_string()))?;
+            &written
         }
     };
+    let order = job_body::read(text, allowed, &mut problems)?;
     // Without an order the account is still looked at, so that all problems are told.
     if order.is_none() {
-        let account = params.account.clone().or_else(|| account_of(params.body.as_deref()));
+        let account = account_of(text);
         let read = AccountParam::read(account.as_ref());
         problems.note(read.and_then(|account| account.check_form()))?;
     }
@@ -220,7 +226,7 @@ fn price(compute: &Compute, offer: &str) -> u64 {
 
 /// The numbers of the compute groups that a job names.
 async fn groups(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>> {
-    let mut numbers = join(&cx.app, groups).await.map_err(|err| match err {
+    let mut numbers = join(cx, groups).await.map_err(|err| match err {
         NotJoined::Unknown(key) => refuse(400, format!("computeGroups: there is no group `{key}`")),
         NotJoined::Wrong => refuse(403, "computeGroups: wrong joinSecret"),
         NotJoined::Failed(err) => err,
@@ -232,8 +238,8 @@ async fn groups(cx: &Cx, groups: Vec<JoinGroup>) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-fn account_of(body: Option<&[u8]>) -> Option<Value> {
-    serde_json::from_slice::<job_body::Body<'_>>(body?).ok()?.account
+fn account_of(body: &str) -> Option<Value> {
+    serde_json::from_str::<job_body::Body<'_>>(body).ok()?.account
 }
 
 type Prepared = (crate::store::Encoded<crate::store::WorkSourceRow>, WorkRow, engine::Slices);

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::job_id::{captured, own_job};
 use super::job_params::shape;
 use super::secret::Secret;
-use super::style::STYLE;
+use super::style::LARGE;
 use super::{refuse, slice_texts};
 use crate::app::Cx;
 use crate::engine::{Slices, Turn};
@@ -20,6 +20,9 @@ use crate::{Code, Error, Result};
 /// This namespace's methods.
 pub const METHODS: &[Def] = &[Def::call::<AddSlices>()];
 
+/// Longest JSON text of an id, bytes: each of its characters may be escaped.
+const ID: usize = 256;
+
 /// Adds slices to a job, all of them or none.
 ///
 /// Over REST also as `application/x-ndjson`, one slice to a line.
@@ -29,7 +32,7 @@ pub struct AddSlices {
     /// The job: `0x` and 40 hexadecimal digits.
     #[serde(rename = "jobId")]
     #[schemars(with = "String")]
-    pub job_id: Option<Value>,
+    pub job_id: Option<Box<RawValue>>,
     /// The slices: an array of any JSON.
     #[serde(default, rename = "sliceData")]
     #[schemars(with = "Option<Vec<Value>>")]
@@ -69,7 +72,7 @@ impl Method for AddSlices {
     const SPEC: Spec = Spec::new("dcp.job.add_slices", Access::Anyone)
         .rest(Verb::Post, "/api/v0/job/{jobId}/slices", 201)
         .also(&["/api/job/{jobId}/slices"])
-        .style(&STYLE)
+        .style(&LARGE)
         .errors(&[
             Code::Unauthenticated,
             Code::Forbidden,
@@ -80,7 +83,8 @@ impl Method for AddSlices {
         ]);
 
     async fn call(self, cx: Cx) -> Result<Added> {
-        let (id, row) = own_job(&cx, self.auth.as_ref(), self.job_id.as_ref()).await?;
+        let job_id = self.job_id.as_deref().map(id_of);
+        let (id, row) = own_job(&cx, self.auth.as_ref(), job_id.as_ref()).await?;
         let slices = aside(move || self.read()).await?;
         let added = slices.len();
         let change = move |turn: &mut Turn<'_>| turn.add_slices(&row, &slices);
@@ -99,11 +103,17 @@ impl Method for AddSlices {
     fn from_rest(request: &RestRequest<'_>) -> Option<Result<Self>> {
         let lines = slice_texts::is_lines(request.media_type);
         Some(Ok(Self {
-            job_id: captured(request, "jobId"),
+            job_id: captured(request, "jobId").and_then(|id| to_raw_value(&id).ok()),
             body: Some((request.body.clone(), lines)),
             ..Self::default()
         }))
     }
+}
+
+/// What is given for an id, if it is short enough to be one.
+fn id_of(text: &RawValue) -> Value {
+    let short = Some(text.get()).filter(|text| text.len() <= ID);
+    short.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Bool(false))
 }
 
 impl AddSlices {

@@ -18,6 +18,7 @@ use super::job_params::whole;
 use super::job_watch::{Choice, Place, Waker};
 use super::key_watch::while_good;
 use super::secret::Secret;
+use super::style::STYLE;
 use super::{refuse, selection};
 use crate::app::Cx;
 use crate::engine::{Live, SliceNote, work_subject};
@@ -85,6 +86,7 @@ impl Subscription for JobSubscribe {
     type Item = JobEvent;
     const SPEC: Spec = Spec::new("dcp.job.subscribe", Access::Anyone)
         .push("dcp.job.event", "dcp.job.unsubscribe")
+        .style(&STYLE)
         .errors(&[
             Code::Unauthenticated,
             Code::Forbidden,
@@ -214,6 +216,7 @@ impl Subscription for JobsSubscribe {
     type Item = JobsEvent;
     const SPEC: Spec = Spec::new("dcp.jobs.subscribe", Access::Anyone)
         .push("dcp.jobs.event", "dcp.jobs.unsubscribe")
+        .style(&STYLE)
         .errors(&[Code::Unauthenticated, Code::LimitReached, Code::StorageError]);
 
     async fn open(self, cx: Cx) -> Result<Items> {

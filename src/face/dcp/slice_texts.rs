@@ -1,5 +1,6 @@
 //! Slices as clients send them: a JSON array, or one to a line.
 
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::refuse;
@@ -19,8 +20,33 @@ pub(super) fn of_array(field: &str, array: Option<&RawValue>) -> Result<Slices> 
     if !text.trim_ascii_start().starts_with('[') {
         return Err(wrong());
     }
-    let elements: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| wrong())?;
-    Slices::new(elements.into_iter().map(RawValue::get))
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.deserialize_seq(Elements).map_err(|_| wrong())?
+}
+
+/// Takes slices over one after another: a list of where they are could take more memory than they do.
+struct Elements;
+
+impl<'de> Visitor<'de> for Elements {
+    type Value = Result<Slices>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a sequence")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut failed = None;
+        let slices = Slices::new(std::iter::from_fn(|| {
+            let element = elements.next_element::<&RawValue>();
+            element
+                .unwrap_or_else(|err| {
+                    failed = Some(err);
+                    None
+                })
+                .map(RawValue::get)
+        }));
+        failed.map_or(Ok(slices), Err)
+    }
 }
 
 /// The lines of a text that are not blank, each one slice.
@@ -28,17 +54,17 @@ pub(super) fn of_array(field: &str, array: Option<&RawValue>) -> Result<Slices> 
 /// # Errors
 /// 400 naming the line that is not JSON.
 pub(super) fn of_lines(text: &str) -> Result<Slices> {
-    let mut slices = Vec::new();
-    for (number, line) in (1..).zip(text.lines()) {
-        let line = line.trim_ascii();
-        if line.is_empty() {
-            continue;
-        }
-        let slice: &RawValue = serde_json::from_str(line)
-            .map_err(|_| refuse(400, format!("line {number}: must be one JSON value")))?;
-        slices.push(slice);
+    let mut wrong = None;
+    let lines = (1_u64..).zip(text.lines().map(str::trim_ascii));
+    let lines = lines.filter(|(_, line)| !line.is_empty());
+    let slices = Slices::new(lines.map_while(|(number, line)| {
+        let slice = serde_json::from_str::<&RawValue>(line);
+        slice.map_err(|_| wrong = Some(number)).ok().map(RawValue::get)
+    }));
+    match wrong {
+        Some(number) => Err(refuse(400, format!("line {number}: must be one JSON value"))),
+        None => slices,
     }
-    Slices::new(slices.into_iter().map(RawValue::get))
 }
 
 /// Whether a media type says that there is one slice to a line.

@@ -5,10 +5,17 @@ use crate::error::Refusal;
 use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
 
-/// Any JSON up to 64 MiB is read, pages of every origin may call, and a refusal is
-/// `{"error": "<one sentence>"}`, sometimes with `messages`.
-pub static STYLE: RestStyle = RestStyle {
-    max_body_bytes: |_| 64 << 20,
+/// Any JSON up to 256 KiB is read, which is more than the largest keystore and a password have,
+/// pages of every origin may call, and a refusal is `{"error": "<one sentence>"}`, sometimes with
+/// `messages`.
+pub static STYLE: RestStyle = BASE;
+
+/// The same for slices, up to 64 MiB: who reads them makes no tree of them, which takes fifty times
+/// the memory.
+pub static LARGE: RestStyle = RestStyle { max_body_bytes: |_| 64 << 20, ..BASE };
+
+const BASE: RestStyle = RestStyle {
+    max_body_bytes: |_| 256 << 10,
     any_media_type: true,
     trailing_slash: true,
     any_origin: true,
