@@ -105,8 +105,8 @@ mod tests {
         assert!(!sizes.admit("x".repeat(1_001).as_bytes()));
         let sizes = Sizes::new(face::entries(), &Config::default());
         for method in ["dcp.key.create", "dcp_key_create", "dcp.job.result", "dcp.job.subscribe"] {
-            assert!(sizes.check_params(method, 256 << 10).is_ok(), "{method}");
-            assert!(sizes.check_params(method, (256 << 10) + 1).is_err(), "{method}");
+            assert!(sizes.check_params(method, 1 << 20).is_ok(), "{method}");
+            assert!(sizes.check_params(method, (1 << 20) + 1).is_err(), "{method}");
         }
         for method in ["dcp.job.deploy", "dcp.job.add_slices", "job.create", "adv.put"] {
             assert!(sizes.check_params(method, 9 << 20).is_ok(), "{method}");

@@ -53,7 +53,7 @@ pub(super) struct Body<'b> {
 }
 
 /// The longest member that becomes a tree, bytes: a tree may take fifty times as many.
-const TREE: usize = 1 << 20;
+const TREE: usize = 8 << 20;
 
 /// A member that is not large.
 fn few<'de, D: Deserializer<'de>>(reader: D) -> std::result::Result<Option<Value>, D::Error> {

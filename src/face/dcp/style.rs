@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use crate::method::{Captures, RestFault, RestStyle};
 use crate::{Code, Error};
 
-/// Any JSON up to 256 KiB is read, which is more than the largest keystore and a password have,
+/// Any JSON up to 1 MiB is read, which is more than a keystore or thousands of ranges have,
 /// pages of every origin may call, and a refusal is `{"error": "<one sentence>"}`, sometimes with
 /// `messages`.
 pub static STYLE: RestStyle = BASE;
@@ -15,7 +15,7 @@ pub static STYLE: RestStyle = BASE;
 pub static LARGE: RestStyle = RestStyle { max_body_bytes: |_| 64 << 20, ..BASE };
 
 const BASE: RestStyle = RestStyle {
-    max_body_bytes: |_| 256 << 10,
+    max_body_bytes: |_| 1 << 20,
     any_media_type: true,
     trailing_slash: true,
     any_origin: true,
