@@ -3,6 +3,7 @@
 //! While one batch is on its way to disk the next collects. No reply, no event and no push that
 //! depends on a change leaves before that change is durable.
 
+mod adoption;
 mod apply;
 mod batches;
 mod classes;
