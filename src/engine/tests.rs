@@ -20,7 +20,8 @@ use crate::store::{
 mod histories;
 mod slices;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
+const OSIS: Skill = Skill::Script(Language::Osis);
 
 /// An engine on a store that can be made to fail.
 struct World {
@@ -37,6 +38,12 @@ struct Fake {
 fn wall() -> Millis {
     let since = std::time::UNIX_EPOCH.elapsed().unwrap();
     since.as_millis().try_into().unwrap()
+}
+
+/// A runner with two slots and this in hand.
+fn hello(runner: (u32, u32), skill: Skill, in_hand: Vec<String>) -> Hello {
+    let (skills, labels) = (vec![skill], BTreeMap::new());
+    Hello { runner, skills, slots: 2, offer: Offer::public(), labels, in_hand }
 }
 
 impl World {
@@ -98,19 +105,25 @@ impl World {
         (1, 7, id)
     }
 
+    /// Asks for a change that may be refused, and is not stored when the commit `fails`.
+    async fn ask<T: Send + 'static>(
+        &self,
+        fails: bool,
+        change: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.fails.store(fails, Ordering::SeqCst);
+        let done = timeout(PATIENCE, self.engine.change(change)).await.expect("an answer");
+        self.fails.store(false, Ordering::SeqCst);
+        assert!(!matches!(done, Err(Error::Bug(_))), "{:?}", done.err());
+        done
+    }
+
     async fn run(&self, job: Triple) {
         self.engine.change(move |turn| turn.run_job(job)).await.unwrap();
     }
 
     async fn attach(&self, id: u32, in_hand: &[Token]) -> Fake {
-        let hello = Hello {
-            runner: (1, id),
-            skills: vec![Skill::Script(Language::Osis)],
-            slots: 2,
-            offer: Offer::public(),
-            labels: BTreeMap::new(),
-            in_hand: in_hand.iter().map(ToString::to_string).collect(),
-        };
+        let hello = hello((1, id), OSIS, in_hand.iter().map(ToString::to_string).collect());
         let attached = self.engine.change(move |turn| turn.attach(&hello)).await.unwrap();
         Fake { pushes: attached.pushes }
     }

@@ -233,10 +233,10 @@ impl Held {
     }
 
     fn say(&mut self, token: &str, lines: bool) -> Vec<Report> {
-        let slices = if self.started { self.slices() } else { vec![] };
         if self.spoiled {
             return self.next.drain(..).collect();
         }
+        let slices = if self.started { self.slices() } else { vec![] };
         let lines = lines && self.started && !self.logs.is_empty();
         if self.next.is_empty() && slices.is_empty() && !lines {
             return vec![];

@@ -119,11 +119,7 @@ impl History {
         change: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let fails = !self.kind && self.random.u8(..) < 12;
-        self.world().fails.store(fails, Ordering::SeqCst);
-        let done = timeout(PATIENCE, self.world().engine.change(change)).await.expect("an answer");
-        self.world().fails.store(false, Ordering::SeqCst);
-        assert!(!matches!(done, Err(Error::Bug(_))), "{:?}", done.err());
-        done
+        self.world().ask(fails, change).await
     }
 
     async fn begin(&mut self) {
@@ -171,14 +167,7 @@ impl History {
         let forgets = !self.kind && self.random.bool();
         let (hand, random) = (&mut self.hands[at(id)], &mut self.random);
         hand.held.retain(|_| !forgets || random.bool());
-        let hello = Hello {
-            runner: (1, id),
-            skills: vec![Skill::Script(Language::Osis)],
-            slots: 2,
-            offer: Offer::public(),
-            labels: BTreeMap::new(),
-            in_hand: hand.held.iter().cloned().collect(),
-        };
+        let hello = hello((1, id), OSIS, hand.held.iter().cloned().collect());
         if let Ok(attached) = self.ask(move |turn| turn.attach(&hello)).await {
             self.hands[at(id)].attached = Some((attached.session, attached.pushes));
         } else {

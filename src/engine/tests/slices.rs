@@ -1,6 +1,6 @@
 //! Random histories of open jobs over commits that fail and restarts: every slice ends once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use fastrand::Rng;
 
@@ -98,11 +98,7 @@ impl History {
         change: impl FnOnce(&mut Turn<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let fails = !self.kind && self.random.u8(..) < 12;
-        self.world().fails.store(fails, Ordering::SeqCst);
-        let done = timeout(PATIENCE, self.world().engine.change(change)).await.expect("an answer");
-        self.world().fails.store(false, Ordering::SeqCst);
-        assert!(!matches!(done, Err(Error::Bug(_))), "{:?}", done.err());
-        done
+        self.world().ask(fails, change).await
     }
 
     async fn change_work(&mut self) {
@@ -127,14 +123,8 @@ impl History {
         let forgets = !self.kind && self.random.bool();
         let (hand, random) = (&mut self.hands[at(id)], &mut self.random);
         hand.1.retain(|_| !forgets || random.bool());
-        let hello = Hello {
-            runner: (PUBLIC_GROUP, id),
-            skills: vec![Skill::Function(FunctionLanguage::JavaScript)],
-            slots: 2,
-            offer: Offer::public(),
-            labels: BTreeMap::new(),
-            in_hand: hand.1.iter().cloned().collect(),
-        };
+        let skill = Skill::Function(FunctionLanguage::JavaScript);
+        let hello = hello((PUBLIC_GROUP, id), skill, hand.1.iter().cloned().collect());
         if let Ok(attached) = self.ask(move |turn| turn.attach(&hello)).await {
             self.hands[at(id)].0 = Some((attached.session, attached.pushes));
         }

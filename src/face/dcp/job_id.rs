@@ -33,7 +33,18 @@ pub(super) async fn own_job(
     auth: Option<&Secret>,
     job_id: Option<&Value>,
 ) -> Result<(Address, WorkRow)> {
-    let owner = identity(cx, auth.map(|auth| &**auth)).await?.address;
+    job_of(cx, identity(cx, auth.map(|auth| &**auth)).await?.address, job_id)
+}
+
+/// A job of this identity.
+///
+/// # Errors
+/// 400 for a malformed id, 404 for an unknown one, 403 for a foreign one.
+pub(super) fn job_of(
+    cx: &Cx,
+    owner: Address,
+    job_id: Option<&Value>,
+) -> Result<(Address, WorkRow)> {
     let id = read(job_id)?;
     let row = cx.app.store.get(WORKS, &id)?;
     let row = row.ok_or_else(|| refuse(404, format!("there is no job {id}")))?;

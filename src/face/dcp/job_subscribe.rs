@@ -13,7 +13,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
 use super::identity::identity;
-use super::job_id::{ledger, own_job};
+use super::job_id::{job_of, ledger};
 use super::job_params::whole;
 use super::job_watch::{Choice, Place, Waker};
 use super::key_watch::while_good;
@@ -97,7 +97,7 @@ impl Subscription for JobSubscribe {
 
     async fn open(self, cx: Cx) -> Result<Items> {
         let caller = identity(&cx, self.auth.as_deref()).await?;
-        let (id, row) = own_job(&cx, self.auth.as_ref(), self.job_id.as_ref()).await?;
+        let (id, row) = job_of(&cx, caller.address, self.job_id.as_ref())?;
         let kinds = kinds(self.kinds.as_ref())?;
         let numbers = selection::read(self.range.as_ref(), None)?;
         let since = whole("since", self.since.as_ref(), 0..=u64::MAX)?;
